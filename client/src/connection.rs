@@ -1,0 +1,199 @@
+//! One connection to one gateway, and one call on it. Neither outlasts its time, whatever the peer does.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use hyper_util::rt::TokioIo;
+use podgate_proto::v1::authorization_service_client::AuthorizationServiceClient;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint as Template};
+
+use crate::{
+    Ask, ClientConfig, Endpoint, Failure, FailureKind, Misconfigured,
+    dial::DialTrace,
+    endpoint::Scheme,
+    status, text,
+    wire::{self, Decided},
+};
+
+const USER_AGENT: &str = concat!("podgate-client/", env!("CARGO_PKG_VERSION"));
+/// Largest header block of an answer, in bytes.
+const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
+/// Calls that wait for the connection's task, at most.
+const QUEUE_MAX: usize = 16;
+
+/// A gateway as one can connect to it; shared by the clients of a process.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) endpoint: Endpoint,
+    template: Template,
+    dialer: Dialer,
+}
+
+/// By what way a connection comes about.
+#[derive(Debug)]
+enum Dialer {
+    Tcp,
+    /// Pipes inside the process, so that a test may pause the clock.
+    #[cfg(test)]
+    Memory(tokio::sync::mpsc::Sender<tokio::io::DuplexStream>),
+}
+
+/// An open connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    client: AuthorizationServiceClient<Channel>,
+    trace: Arc<DialTrace>,
+    /// Index of its gateway.
+    pub(crate) gateway: usize,
+}
+
+/// What came of a call.
+pub(crate) enum Called {
+    Decided(Decided),
+    Failed(Failure),
+    /// The connection was gone before anything was sent.
+    Lost,
+}
+
+impl Gateway {
+    pub(crate) fn new(
+        endpoint: Endpoint,
+        config: &ClientConfig,
+        ca: Option<&[u8]>,
+    ) -> Result<Self, Misconfigured> {
+        let refused = |error: tonic::transport::Error| Misconfigured::Tls {
+            endpoint: endpoint.to_string(),
+            reason: text::shown(&status::innermost(&error)),
+        };
+        let template = Template::from_shared(endpoint.to_string())
+            .and_then(|template| template.user_agent(USER_AGENT))
+            .map_err(refused)?
+            .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
+            .http2_max_local_error_reset_streams(1024)
+            .buffer_size(QUEUE_MAX);
+        let template = match endpoint.scheme() {
+            Scheme::Http => template,
+            Scheme::Https => encrypted(template, &endpoint, config, ca)?,
+        };
+        Ok(Self { endpoint, template, dialer: Dialer::Tcp })
+    }
+
+    /// Opens a connection within `limit`, from the look-up of the name to the end of the TLS handshake.
+    pub(crate) async fn connect(
+        &self,
+        gateway: usize,
+        local: Option<IpAddr>,
+        limit: Duration,
+    ) -> Result<Connection, Failure> {
+        let trace = Arc::new(DialTrace::default());
+        let connected = match &self.dialer {
+            Dialer::Tcp => {
+                let endpoint = self.endpoint.clone();
+                let trace = Arc::clone(&trace);
+                let connector = tower::service_fn(move |_: http::Uri| {
+                    let (endpoint, trace) = (endpoint.clone(), Arc::clone(&trace));
+                    async move {
+                        trace.claim()?;
+                        let stream = crate::dial::dial(&endpoint, local).await?;
+                        trace.note_reached();
+                        std::io::Result::Ok(TokioIo::new(stream))
+                    }
+                });
+                timeout(limit, self.template.connect_with_connector(connector)).await
+            }
+            #[cfg(test)]
+            Dialer::Memory(listener) => {
+                let (listener, trace) = (listener.clone(), Arc::clone(&trace));
+                let connector = tower::service_fn(move |_: http::Uri| {
+                    let (listener, trace) = (listener.clone(), Arc::clone(&trace));
+                    async move {
+                        trace.claim()?;
+                        let (ours, theirs) = tokio::io::duplex(64 << 10);
+                        listener.send(theirs).await.map_err(|_| std::io::ErrorKind::ConnectionRefused)?;
+                        trace.note_reached();
+                        std::io::Result::Ok(TokioIo::new(ours))
+                    }
+                });
+                timeout(limit, self.template.connect_with_connector(connector)).await
+            }
+        };
+        let reason = match connected {
+            Ok(Ok(channel)) => {
+                let client = AuthorizationServiceClient::new(channel);
+                return Ok(Connection { client, trace, gateway });
+            }
+            Ok(Err(error)) => text::shown(&status::innermost(&error)),
+            Err(_) if trace.was_reached() => format!("no TLS handshake within {:.1} s", limit.as_secs_f64()),
+            Err(_) => format!("no connection within {:.1} s", limit.as_secs_f64()),
+        };
+        let kind = if trace.was_reached() { FailureKind::Unavailable } else { FailureKind::Unreached };
+        Err(Failure { kind, reason, retry_after: None })
+    }
+
+    /// A gateway at the other end of pipes.
+    #[cfg(test)]
+    pub(crate) fn in_memory(listener: tokio::sync::mpsc::Sender<tokio::io::DuplexStream>) -> Self {
+        let endpoint: Endpoint = "http://gateway.test".parse().unwrap();
+        let config = ClientConfig::new(vec![endpoint.clone()]);
+        Self { dialer: Dialer::Memory(listener), ..Self::new(endpoint, &config, None).unwrap() }
+    }
+}
+
+impl Connection {
+    /// Asks once, within `limit`, on behalf of a caller that can wait for `wait_budget` in all.
+    pub(crate) async fn authorize(mut self, ask: &Ask, limit: Duration, wait_budget: Duration) -> Called {
+        let mut request = tonic::Request::new(wire::request(ask, wait_budget));
+        request.set_timeout(limit);
+        match timeout(limit, self.client.authorize(request)).await {
+            Ok(Ok(response)) => match wire::decided(ask, response.into_inner()) {
+                Ok(decided) => Called::Decided(decided),
+                Err(why) => {
+                    Called::Failed(unavailable(format!("the gateway's answer makes no sense: {why}")))
+                }
+            },
+            Ok(Err(_)) if self.trace.was_lost() => Called::Lost,
+            // tonic's own timer may win the race against ours, and says so by this code; a gateway has no reason to.
+            Ok(Err(status)) if status.code() == tonic::Code::Cancelled => Called::Failed(unanswered(limit)),
+            Ok(Err(status)) => Called::Failed(status::failure(&status)),
+            Err(_) => Called::Failed(unanswered(limit)),
+        }
+    }
+}
+
+fn unanswered(limit: Duration) -> Failure {
+    unavailable(format!("no answer within {:.1} s", limit.as_secs_f64()))
+}
+
+fn unavailable(reason: String) -> Failure {
+    Failure { kind: FailureKind::Unavailable, reason, retry_after: None }
+}
+
+#[cfg(any(feature = "tls-aws-lc", feature = "tls-ring"))]
+fn encrypted(
+    template: Template,
+    endpoint: &Endpoint,
+    config: &ClientConfig,
+    ca: Option<&[u8]>,
+) -> Result<Template, Misconfigured> {
+    use tonic::transport::{Certificate, ClientTlsConfig};
+
+    let ca = ca.ok_or_else(|| Misconfigured::NoAuthority { endpoint: endpoint.to_string() })?;
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca));
+    if let Some(name) = &config.server_name {
+        tls = tls.domain_name(name);
+    }
+    template.tls_config(tls).map_err(|error| Misconfigured::Tls {
+        endpoint: endpoint.to_string(),
+        reason: text::shown(&status::innermost(&error)),
+    })
+}
+
+#[cfg(not(any(feature = "tls-aws-lc", feature = "tls-ring")))]
+fn encrypted(
+    _template: Template,
+    endpoint: &Endpoint,
+    _config: &ClientConfig,
+    _ca: Option<&[u8]>,
+) -> Result<Template, Misconfigured> {
+    Err(Misconfigured::NoTls { endpoint: endpoint.to_string() })
+}

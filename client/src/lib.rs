@@ -1,0 +1,38 @@
+//! The client of podgate: asks the gateway to let a pod through, waits as it is told, and gives up in time.
+//!
+//! [`Client::authorize`] keeps trying inside one overall budget, and says at every [`Step`] what it does. When to
+//! call again is decided by [`Schedule`], which is pure and seeded. A [`Client`] holds at most one connection and
+//! shares its settings with its siblings ([`Client::sibling`]), so that a load tester can keep thousands.
+
+mod destination;
+mod endpoint;
+
+mod ask;
+mod config;
+mod retry;
+mod schedule;
+
+mod answer;
+mod error;
+mod step;
+
+mod client;
+mod connection;
+mod dial;
+mod jitter;
+mod status;
+mod text;
+mod wire;
+
+pub use crate::{
+    answer::{Decision, Denial, DenialReason, Granted, Lease, Origin, Verdict},
+    ask::{Ask, AskFault, DESTINATIONS_MAX, Pod, StaticHost, Subject},
+    client::Client,
+    config::ClientConfig,
+    destination::{Destination, DestinationError, Host, Protocol},
+    endpoint::{Endpoint, EndpointError},
+    error::{AuthorizeError, Ended, Misconfigured},
+    retry::{Pace, RetryPolicy},
+    schedule::{GiveUp, Next, Schedule, Setback, Why},
+    step::{Answer, Failure, FailureKind, Step},
+};

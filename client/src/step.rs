@@ -1,0 +1,77 @@
+//! What a client reports while it works.
+
+use std::time::Duration;
+
+use crate::{Endpoint, Why};
+
+/// One step of [`Client::authorize`](crate::Client::authorize), told as it happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Opens a connection.
+    Connecting {
+        /// To whom.
+        endpoint: Endpoint,
+    },
+    /// Sends a call.
+    Calling {
+        /// To whom.
+        endpoint: Endpoint,
+        /// Number of this call, from 1.
+        call: u32,
+        /// How many calls, with this one, were made without the server's word.
+        attempt: u32,
+    },
+    /// The connection or the call came to an end.
+    Answered {
+        /// Time since the `Connecting` or `Calling` before it.
+        latency: Duration,
+        /// With what.
+        answer: Answer,
+    },
+    /// Waits before the next call.
+    Waiting {
+        /// For how long.
+        delay: Duration,
+        /// Until when, counted from the start of `authorize`.
+        until: Duration,
+        /// On whose word.
+        why: Why,
+    },
+}
+
+/// How a connection or a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The grant is given.
+    Granted,
+    /// The gateway decided against it.
+    Denied,
+    /// There is no decision.
+    Failed(Failure),
+}
+
+/// Why there was no decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: FailureKind,
+    /// What the gateway or the network said, on one line of at most about 300 bytes.
+    pub reason: String,
+    /// When the gateway wants to be called again (`google.rpc.RetryInfo`).
+    pub retry_after: Option<Duration>,
+}
+
+/// The kinds of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// No connection came about, so the gateway has not seen us: not a call.
+    Unreached,
+    /// The gateway is there but did not decide, or not in time. Worth another call.
+    Unavailable,
+    /// A limit is spent. Worth another call, later.
+    Throttled,
+    /// The gateway does not know who calls. Final.
+    Unauthenticated,
+    /// The request or the gateway's address is wrong. Final.
+    Misconfigured,
+}

@@ -1,0 +1,31 @@
+//! What podgate decides, as pure code: no I/O, no async, no clock, no randomness. Time comes in as `now`, decisions
+//! go out.
+//!
+//! In reading order:
+
+pub mod time;
+
+pub mod destination;
+pub mod host;
+pub mod port;
+pub mod subject;
+
+pub mod draft;
+pub mod fault;
+
+pub mod common_ports;
+pub mod index;
+pub mod name;
+pub mod profile;
+
+pub mod decision;
+pub mod policy;
+
+pub mod admission;
+pub mod bucket;
+pub mod quota;
+
+pub mod grant;
+pub mod lease;
+
+pub mod digest;

@@ -1,0 +1,61 @@
+//! The program's exit codes: a contract, documented in `docs/init-container.md`.
+
+/// How the program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// The grant is given. Also: no gateway was reached and `--on-unavailable continue` was set; help was shown.
+    Granted = 0,
+    /// A flag, a variable or a file is wrong, or the gateway refuses the request as such.
+    Misconfigured = 2,
+    /// The gateway decided against it.
+    Denied = 10,
+    /// A limit was spent to the end of the wait.
+    Throttled = 11,
+    /// No gateway decided before the end of the wait.
+    Unavailable = 12,
+    /// The gateway does not know who calls.
+    Unauthenticated = 13,
+    /// SIGINT came first: 128 + 2, as shells have it.
+    Interrupted = 130,
+    /// SIGTERM came first: 128 + 15, as shells have it.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        code.code().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitCode::{
+        Denied, Granted, Interrupted, Misconfigured, Terminated, Throttled, Unauthenticated, Unavailable,
+    };
+
+    #[test]
+    fn the_codes_are_those_of_the_documentation() {
+        let page = include_str!("../../docs/init-container.md");
+        for (code, number) in [
+            (Granted, 0),
+            (Misconfigured, 2),
+            (Denied, 10),
+            (Throttled, 11),
+            (Unavailable, 12),
+            (Unauthenticated, 13),
+            (Interrupted, 130),
+            (Terminated, 143),
+        ] {
+            assert_eq!(code.code(), number);
+            assert!(page.contains(&format!("| {number} |")), "{code:?} is not documented");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The flags and their variables: what there is, and the page that tells of it.
+
+/// A setting that is given by flag or variable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flag {
+    /// Name without the dashes.
+    pub(crate) name: &'static str,
+    /// The variable that means the same.
+    pub(crate) variable: &'static str,
+    pub(crate) takes: Takes,
+    /// Placeholder of the value in the help text.
+    value: &'static str,
+    help: &'static [&'static str],
+}
+
+/// How many values a flag takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// None: it is there or it is not; its variable is `true` or `false`.
+    Nothing,
+    /// One.
+    One,
+    /// Any number, by repetition or as a list with commas or line breaks.
+    Many,
+}
+
+macro_rules! flags {
+    ($($constant:ident = $name:literal, $variable:literal, $takes:ident, $value:literal, [$($help:literal),+];)+) => {
+        $(pub(crate) const $constant: Flag = Flag {
+            name: $name, variable: $variable, takes: Takes::$takes, value: $value, help: &[$($help),+],
+        };)+
+        /// All of them, in the order of the help text.
+        pub(crate) const ALL: &[Flag] = &[$($constant),+];
+    };
+}
+
+flags! {
+    APP = "app", "PODGATE_APP", One, "NAME", ["The app in whose name the pod asks. Required."];
+    ENDPOINT = "endpoint", "PODGATE_ENDPOINT", Many, "URI",
+        ["A gateway, http://host:port or https://host:port; several by commas or repetition.",
+         "Default: http://127.0.0.1:7420"];
+    DESTINATION = "destination", "PODGATE_DESTINATIONS", Many, "HOST:PORT",
+        ["What to reach, host:port[-last][/tcp|udp]; several by commas or repetition.",
+         "None at all: whatever the app's profile allows."];
+    DESTINATIONS_FILE = "destinations-file", "PODGATE_DESTINATIONS_FILE", One, "FILE",
+        ["A file with more of them, one a line; # begins a comment."];
+    WAIT = "wait", "PODGATE_WAIT", One, "SPAN", ["How long to wait for a grant, all in all. Default: 9m"];
+    GRANT_FILE = "grant-file", "PODGATE_GRANT_FILE", One, "FILE",
+        ["Where to write the grant, as JSON. Default: nowhere"];
+    TERMINATION_LOG = "termination-log", "PODGATE_TERMINATION_LOG", One, "FILE",
+        ["Where to write how it ended, as short JSON. Default: /dev/termination-log"];
+    ON_UNAVAILABLE = "on-unavailable", "PODGATE_ON_UNAVAILABLE", One, "fail|continue",
+        ["What it means when no gateway decides in time: fail (12), or continue (0) without",
+         "a grant. Default: fail"];
+    CONNECT_TIMEOUT = "connect-timeout", "PODGATE_CONNECT_TIMEOUT", One, "SPAN",
+        ["Longest time for one connection. Default: 2s"];
+    CALL_TIMEOUT = "call-timeout", "PODGATE_CALL_TIMEOUT", One, "SPAN", ["Longest time for one call. Default: 10s"];
+    CA_FILE = "ca-file", "PODGATE_CA_FILE", One, "FILE",
+        ["PEM file with the authorities that an https gateway is trusted by."];
+    SERVER_NAME = "server-name", "PODGATE_SERVER_NAME", One, "NAME",
+        ["The name in an https gateway's certificate. Default: the endpoint's host"];
+    CLUSTER = "cluster", "PODGATE_CLUSTER", One, "NAME", ["The cluster's name, where the gateway serves several."];
+    STATIC_HOST = "static-host", "PODGATE_STATIC_HOST", Nothing, "",
+        ["Ask as a machine known by its address, not as a pod."];
+}
+
+/// The page for `--help`.
+pub(crate) fn help() -> String {
+    let mut page = String::from(
+        "podgate-init: asks podgate to let this pod through, and waits until it may start.\n\n\
+         Usage: podgate-init --app NAME [FLAGS]\n\n\
+         Every flag can be given as the variable named beside it; a flag goes before its variable.\n\n",
+    );
+    for flag in ALL {
+        let Flag { name, value, variable, .. } = flag;
+        let usage = if value.is_empty() { format!("--{name}") } else { format!("--{name} {value}") };
+        page.extend([format!("  {usage:<34}[{variable}]\n")]);
+        for line in flag.help {
+            page.extend(["      ", line, "\n"]);
+        }
+    }
+    page.push_str(
+        "  -h, --help                        Shows this page.\n\
+         \x20 -V, --version                     Shows the version.\n\n\
+         A SPAN is written as 90s, 9m, 1h30m or 500ms.\n\n\
+         The pod is described by the downward API's variables: POD_UID, POD_NAMESPACE and POD_SERVICE_ACCOUNT\n\
+         (required), POD_NAME, POD_IPS or POD_IP, NODE_NAME.\n\n\
+         Exit codes: 0 granted, 2 misconfigured, 10 denied, 11 throttled to the end, 12 unavailable to the end,\n\
+         13 not authenticated, 130 ended by SIGINT, 143 ended by SIGTERM.\n",
+    );
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_help_page_is_as_it_is() {
+        assert_eq!(help(), include_str!("help.txt"));
+    }
+
+    #[test]
+    fn every_flag_is_documented() {
+        let page = include_str!("../../docs/init-container.md");
+        for flag in ALL {
+            assert!(page.contains(&format!("`--{}", flag.name)), "--{}", flag.name);
+            assert!(page.contains(&format!("`{}`", flag.variable)), "{}", flag.variable);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! The init container of podgate: asks the gateway to let its pod through, waits as long as it may, and ends with a
+//! grant or a clear reason.
+//!
+//! [`run`] is the whole program, driven from outside: it is given its arguments, its variables, its output and a
+//! clock, and touches nothing else of the process.
+
+mod flags;
+mod settings;
+
+mod arguments;
+mod destinations;
+mod fault;
+mod identity;
+
+mod run;
+
+mod grant_file;
+mod narration;
+mod termination;
+
+mod duration;
+mod utc;
+
+pub mod clock;
+pub mod environment;
+pub mod exit_code;
+pub mod signals;
+
+pub use crate::{
+    exit_code::ExitCode,
+    run::{Process, run},
+    signals::Signal,
+};

@@ -1,0 +1,425 @@
+//! Whole runs against a gateway that gives one answer, with everything that they print and leave behind.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use podgate_proto::v1::{
+    self,
+    authorization_service_server::{AuthorizationService, AuthorizationServiceServer},
+};
+use tokio::net::TcpListener;
+use tonic::{Code, Request, Response, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::*;
+
+type Answer = Result<v1::authorize_response::Outcome, Status>;
+
+/// Gives the same answer to every call, and keeps the requests.
+#[derive(Clone)]
+struct Gateway {
+    answer: Answer,
+    asked: Arc<Mutex<Vec<v1::AuthorizeRequest>>>,
+}
+
+#[tonic::async_trait]
+impl AuthorizationService for Gateway {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        self.asked.lock().unwrap().push(request.into_inner());
+        let outcome = Some(self.answer.clone()?);
+        Ok(Response::new(v1::AuthorizeResponse { outcome, policy_revision: "5d0c9a1b2e3f4a5b".to_owned() }))
+    }
+    async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        Err(Status::unimplemented("renew"))
+    }
+    async fn release(&self, _: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
+        Err(Status::unimplemented("release"))
+    }
+    async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        Err(Status::unimplemented("check"))
+    }
+    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
+        Err(Status::unimplemented("explain"))
+    }
+}
+
+/// A run in a directory of its own.
+struct Stage {
+    directory: tempfile::TempDir,
+    endpoint: String,
+    asked: Arc<Mutex<Vec<v1::AuthorizeRequest>>>,
+}
+
+/// What a run leaves behind.
+struct Ended {
+    code: u8,
+    printed: String,
+    last_word: String,
+}
+
+impl Stage {
+    async fn with(answer: Answer) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let gateway = Gateway { answer, asked: Arc::default() };
+        let asked = Arc::clone(&gateway.asked);
+        let server =
+            tonic::transport::Server::builder().add_service(AuthorizationServiceServer::new(gateway));
+        tokio::spawn(server.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)));
+        Self { directory: tempfile::tempdir().unwrap(), endpoint, asked }
+    }
+
+    /// A port on which nobody listens.
+    async fn without_gateway() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        Self { directory: tempfile::tempdir().unwrap(), endpoint, asked: Arc::default() }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    async fn run(&self, args: &[&str]) -> Ended {
+        self.run_until(args, std::future::pending()).await
+    }
+
+    async fn run_until(&self, args: &[&str], signal: impl Future<Output = Signal>) -> Ended {
+        let log = self.path("termination-log");
+        let fixed = ["--app", "hotel-order", "--endpoint", &self.endpoint, "--termination-log", &log];
+        let vars = [
+            ("POD_UID", "u-1"),
+            ("POD_NAMESPACE", "hotel"),
+            ("POD_NAME", "order-x7k2p"),
+            ("POD_SERVICE_ACCOUNT", "order"),
+            ("POD_IP", "127.0.0.1"),
+        ];
+        let mut out = Vec::new();
+        let process = Process {
+            args: fixed.iter().chain(args).map(Into::into).collect(),
+            vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            out: &mut out,
+            now: &|| UNIX_EPOCH + Duration::from_secs(1_798_761_599),
+            seed: 1,
+        };
+        let code = run(process, signal).await.code();
+        Ended {
+            code,
+            printed: self.masked(&String::from_utf8(out).unwrap()),
+            last_word: self.masked(&std::fs::read_to_string(log).unwrap()),
+        }
+    }
+
+    /// The text without what differs from run to run: endpoint, directory and milliseconds.
+    fn masked(&self, text: &str) -> String {
+        let address = self.endpoint.trim_start_matches("http://");
+        let text = text.replace(address, "GATEWAY").replace(self.directory.path().to_str().unwrap(), "DIR");
+        let mut masked = String::new();
+        let mut rest = text.as_str();
+        while let Some(at) = rest.find("ms").or_else(|| rest.find("\"waited_s\":0.")) {
+            let waited = rest[at..].starts_with('"');
+            let end = if waited { at + 13 } else { at };
+            let before =
+                if waited { &rest[..end] } else { rest[..at].trim_end_matches(|c: char| c.is_ascii_digit()) };
+            masked.push_str(before);
+            masked.push_str(if waited { "?" } else { "?ms" });
+            rest = if waited {
+                rest[end..].trim_start_matches(|c: char| c.is_ascii_digit())
+            } else {
+                &rest[at + 2..]
+            };
+        }
+        masked + rest
+    }
+}
+
+fn decision(
+    host: &str,
+    port: u32,
+    verdict: v1::Verdict,
+    reason: v1::DenialReason,
+) -> v1::DestinationDecision {
+    v1::DestinationDecision {
+        destination: Some(v1::Destination { host: host.to_owned(), port, last_port: 0, protocol: 1 }),
+        verdict: verdict.into(),
+        rule: "order-db".to_owned(),
+        document: "hotel-order".to_owned(),
+        reason: reason.into(),
+        explanation: if verdict == v1::Verdict::Denied {
+            format!("no rule allows {host}")
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn granted() -> v1::authorize_response::Outcome {
+    v1::authorize_response::Outcome::Granted(v1::Granted {
+        decisions: vec![decision("mysql", 3306, v1::Verdict::Allowed, v1::DenialReason::Unspecified)],
+        lease: Some(v1::Lease {
+            grant_id: "00000000000000aa".to_owned(),
+            generation: 1,
+            addresses: vec!["127.0.0.1".to_owned()],
+            expires_at: Some(prost_types::Timestamp { seconds: 1_798_765_199, nanos: 0 }),
+            renew_after: None,
+        }),
+        admitted_at: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        origin: v1::GrantOrigin::Fresh.into(),
+        shadow: false,
+    })
+}
+
+fn refused(code: Code, reason: &str, retry_after: Option<Duration>) -> Answer {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, "podgate.io", std::collections::HashMap::new());
+    if retry_after.is_some() {
+        details.set_retry_info(retry_after);
+    }
+    Err(Status::with_error_details(code, "refused", details))
+}
+
+#[tokio::test]
+async fn a_grant_is_told_and_written() {
+    let stage = Stage::with(Ok(granted())).await;
+    let file = stage.path("grant.json");
+    std::fs::write(&file, "an old grant").unwrap();
+    let ended = stage.run(&["--destination", "mysql:3306", "--grant-file", &file]).await;
+    assert_eq!(ended.code, 0, "{}", ended.printed);
+    assert_eq!(
+        ended.printed,
+        "\
+23:59:59Z podgate-init 0.1.0: pod hotel/order-x7k2p, uid u-1, 127.0.0.1 asks as app hotel-order
+23:59:59Z it asks for mysql:3306
+23:59:59Z it waits until 2027-01-01T00:08:59Z (9m) at most; gateways: http://GATEWAY
+23:59:59Z connecting to http://GATEWAY
+23:59:59Z call 1: asking http://GATEWAY
+23:59:59Z granted (?ms)
+23:59:59Z granted after 1 call and ?ms: grant 00000000000000aa for 127.0.0.1, until 2027-01-01T00:59:59Z at the latest
+23:59:59Z   mysql:3306 allowed by rule order-db of hotel-order
+23:59:59Z the grant is written to DIR/grant.json
+23:59:59Z ends with exit code 0
+"
+    );
+    assert_eq!(
+        ended.last_word,
+        "{\"result\":\"granted\",\"reason\":\"granted after 1 call and ?ms: grant 00000000000000aa for 127.0.0.1, \
+         until 2027-01-01T00:59:59Z at the latest\",\"app\":\"hotel-order\",\"calls\":1,\"waited_s\":0.?}"
+    );
+    assert_eq!(
+        stage.masked(&std::fs::read_to_string(&file).unwrap()),
+        "\
+{
+  \"app\": \"hotel-order\",
+  \"pod\": {
+    \"namespace\": \"hotel\",
+    \"name\": \"order-x7k2p\",
+    \"uid\": \"u-1\"
+  },
+  \"origin\": \"fresh\",
+  \"shadow\": false,
+  \"grant_id\": \"00000000000000aa\",
+  \"generation\": 1,
+  \"addresses\": [
+    \"127.0.0.1\"
+  ],
+  \"expires_at\": \"2027-01-01T00:59:59Z\",
+  \"granted_at\": \"2026-12-31T23:59:59Z\",
+  \"policy_revision\": \"5d0c9a1b2e3f4a5b\",
+  \"endpoint\": \"http://GATEWAY\",
+  \"destinations\": [
+    {
+      \"host\": \"mysql\",
+      \"port\": 3306,
+      \"last_port\": 3306,
+      \"protocol\": \"tcp\",
+      \"verdict\": \"allowed\",
+      \"rule\": \"order-db\",
+      \"document\": \"hotel-order\"
+    }
+  ]
+}
+"
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o644);
+    let names: Vec<_> =
+        std::fs::read_dir(stage.directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 2, "no temporary file is left: {names:?}");
+    assert_eq!(stage.asked.lock().unwrap()[0].wait_budget.unwrap().seconds, 539);
+}
+
+#[tokio::test]
+async fn a_denial_names_what_is_denied() {
+    let stage = Stage::with(Ok(v1::authorize_response::Outcome::Denied(v1::Denied {
+        decisions: vec![
+            decision("mysql", 3306, v1::Verdict::Allowed, v1::DenialReason::Unspecified),
+            decision("mysql-hr", 3306, v1::Verdict::Denied, v1::DenialReason::HostNotAllowed),
+        ],
+        reason: v1::DenialReason::HostNotAllowed.into(),
+        explanation: "no rule allows mysql-hr:3306".to_owned(),
+    })))
+    .await;
+    let file = stage.path("grant.json");
+    std::fs::write(&file, "an old grant").unwrap();
+    let ended = stage.run(&["--grant-file", &file]).await;
+    assert_eq!(ended.code, 10);
+    assert!(
+        ended.printed.ends_with(
+            "\
+23:59:59Z denied (?ms)
+23:59:59Z denied: no rule allows mysql-hr:3306
+23:59:59Z   mysql:3306 allowed by rule order-db of hotel-order
+23:59:59Z   mysql-hr:3306 denied: HOST_NOT_ALLOWED, no rule allows mysql-hr
+23:59:59Z ends with exit code 10
+"
+        ),
+        "{}",
+        ended.printed
+    );
+    assert_eq!(
+        ended.last_word,
+        "{\"result\":\"denied\",\"reason\":\"no rule allows mysql-hr:3306\",\"app\":\"hotel-order\",\"calls\":1,\
+         \"waited_s\":0.?,\"denied\":[{\"destination\":\"mysql-hr:3306\",\"reason\":\"HOST_NOT_ALLOWED\"}]}"
+    );
+    assert!(!std::path::Path::new(&file).exists(), "an old grant outlives no denial");
+}
+
+#[tokio::test]
+async fn each_other_end_has_its_code() {
+    let hour = Some(Duration::from_hours(1));
+    for (answer, code, last_word) in [
+        (
+            refused(Code::ResourceExhausted, "APP_RATE", hour),
+            11,
+            "{\"result\":\"throttled\",\"reason\":\"throttled after 1 call and ?ms: refused [APP_RATE]; the gateway's \
+             turn comes only after the wait of 9m\",",
+        ),
+        (
+            refused(Code::Unavailable, "DRAINING", hour),
+            12,
+            "{\"result\":\"unavailable\",\"reason\":\"unavailable after 1 call and ?ms: refused [DRAINING]; the \
+             gateway's turn comes only after the wait of 9m\",",
+        ),
+        (
+            refused(Code::Unauthenticated, "TOKEN_EXPIRED", None),
+            13,
+            "{\"result\":\"unauthenticated\",\"reason\":\"not authenticated after 1 call and ?ms: refused \
+             [TOKEN_EXPIRED]\",",
+        ),
+        (
+            refused(Code::InvalidArgument, "INVALID_FIELD", None),
+            2,
+            "{\"result\":\"misconfigured\",\"reason\":\"misconfigured after 1 call and ?ms: refused \
+             [INVALID_FIELD]\",",
+        ),
+    ] {
+        let ended = Stage::with(answer).await.run(&[]).await;
+        assert_eq!(ended.code, code, "{}", ended.printed);
+        let expected = format!("{last_word}\"app\":\"hotel-order\",\"calls\":1,\"waited_s\":0.?}}");
+        assert_eq!(ended.last_word, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreachable_gateway_is_waited_for_to_the_end() {
+    let stage = Stage::without_gateway().await;
+    let started = Instant::now();
+    let ended = stage.run(&["--wait", "5m"]).await;
+    assert_eq!(ended.code, 12);
+    let waited = started.elapsed();
+    assert!((Duration::from_secs(270)..=Duration::from_mins(5)).contains(&waited), "{waited:?}");
+    assert!(
+        ended.printed.contains("not reached: GATEWAY can't be reached: Connection refused (os error 111)")
+    );
+    assert!(
+        ended
+            .last_word
+            .starts_with("{\"result\":\"unavailable\",\"reason\":\"unavailable after 0 calls and 4m")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_may_start_without_a_grant_and_says_so() {
+    let stage = Stage::without_gateway().await;
+    let file = stage.path("grant.json");
+    std::fs::write(&file, "an old grant").unwrap();
+    let ended = stage.run(&["--wait=1s", "--on-unavailable=continue", "--grant-file", &file]).await;
+    assert_eq!(ended.code, 0);
+    assert!(ended.printed.ends_with(
+        "\
+23:59:59Z WARNING: the pod starts WITHOUT A GRANT, for --on-unavailable is continue;
+23:59:59Z WARNING: what it reaches may refuse it until a grant is given
+23:59:59Z ends with exit code 0
+"
+    ));
+    assert!(ended.last_word.starts_with("{\"result\":\"unavailable_continued\","));
+    assert!(!std::path::Path::new(&file).exists());
+}
+
+#[tokio::test]
+async fn continue_forgives_neither_denial_nor_throttling() {
+    let throttled = refused(Code::ResourceExhausted, "APP_RATE", Some(Duration::from_hours(1)));
+    assert_eq!(Stage::with(throttled).await.run(&["--on-unavailable=continue"]).await.code, 11);
+    let denied = Ok(v1::authorize_response::Outcome::Denied(v1::Denied::default()));
+    assert_eq!(Stage::with(denied).await.run(&["--on-unavailable=continue"]).await.code, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_ends_the_wait_at_once() {
+    for (signal, name, code) in [(Signal::Terminate, "SIGTERM", 143), (Signal::Interrupt, "SIGINT", 130)] {
+        let stage = Stage::without_gateway().await;
+        let started = Instant::now();
+        let after = tokio::time::sleep(Duration::from_secs(7));
+        let ended = stage
+            .run_until(&[], async move {
+                after.await;
+                signal
+            })
+            .await;
+        assert_eq!((ended.code, started.elapsed().as_secs()), (code, 7));
+        let end = format!("{name} before there was a decision\n23:59:59Z ends with exit code {code}\n");
+        assert!(ended.printed.ends_with(&end), "{}", ended.printed);
+        assert!(ended.last_word.starts_with("{\"result\":\"ended_by_signal\","));
+    }
+}
+
+#[tokio::test]
+async fn wrong_settings_are_told_in_both_places() {
+    let stage = Stage::without_gateway().await;
+    let ended = stage.run(&["--wiat", "5s", "--call-timeout=x"]).await;
+    assert_eq!(ended.code, 2);
+    assert_eq!(
+        ended.printed,
+        "\
+23:59:59Z podgate-init 0.1.0 can't ask; 2 settings have to be put right:
+23:59:59Z   --wiat: is no flag; did you mean --wait?
+23:59:59Z   --call-timeout: \"x\" is not a span; expected such as 90s, 9m, 1h30m or 500?ms
+23:59:59Z ends with exit code 2
+"
+        .replace("500?ms", "?ms")
+    );
+    assert!(ended.last_word.starts_with(
+        "{\"result\":\"misconfigured\",\"reason\":\"--wiat: is no flag; did you mean --wait?; --call-timeout: "
+    ));
+}
+
+#[tokio::test]
+async fn pages_are_shown_without_a_run() {
+    for (flag, page) in [("--help", flags::help()), ("-V", format!("podgate-init {}\n", version()))] {
+        let mut out = Vec::new();
+        let process = Process {
+            args: vec![flag.into()],
+            vars: Vec::new(),
+            out: &mut out,
+            now: &|| UNIX_EPOCH,
+            seed: 1,
+        };
+        assert_eq!(run(process, std::future::pending()).await, ExitCode::Granted);
+        assert_eq!(String::from_utf8(out).unwrap(), page);
+    }
+}

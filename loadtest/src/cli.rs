@@ -1,0 +1,271 @@
+//! The command line, whole: a contract.
+
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use podgate_client::Endpoint;
+
+use crate::{
+    bench::mode::Modes,
+    quantity::{Rate, parse_duration},
+};
+
+/// Proves on real sockets what a podgate gateway holds.
+///
+/// Exit codes: 0 all bounds held, 1 a promise was broken, 2 wrong usage, 3 the run could not be made,
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "podgate-loadtest", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Lets N virtual pods arrive at once and reports how they fared.
+    Storm(StormArgs),
+    /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
+    Bench(BenchArgs),
+    /// Writes profiles for any number of apps, from a seed.
+    Generate(GenerateArgs),
+    /// A real gateway as a child process: the rest is its command line.
+    #[command(hide = true)]
+    Gateway(GatewayArgs),
+    /// The bare tonic echo as a child process.
+    #[command(hide = true)]
+    Echo(EchoArgs),
+}
+
+/// Flags of `storm`.
+#[derive(Debug, Clone, Args)]
+pub struct StormArgs {
+    /// Virtual pods, each with its own connection, address and uid.
+    #[arg(long, value_name = "N", default_value = "2000")]
+    pub pods: NonZeroU32,
+    /// Apps that the pods belong to, in equal parts.
+    #[arg(long, value_name = "A", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub apps: u32,
+    /// Time within which the pods arrive, evenly at random.
+    #[arg(long, value_name = "S", default_value = "1s", value_parser = parse_duration)]
+    pub spread: Duration,
+    /// Rate of each app's bucket: a number a second, or 50/s, 600/m, 36000/h.
+    #[arg(long, value_name = "R", default_value = "50")]
+    pub rate: Rate,
+    /// Burst of each app's bucket.
+    #[arg(long, value_name = "B", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub burst: u32,
+    /// When a pod that was not admitted asks again.
+    #[arg(long, value_enum, default_value_t = Policy::Jitter)]
+    pub policy: Policy,
+    /// Jitter: bound of the first wait; it doubles with each try.
+    #[arg(long, value_name = "D", default_value = "1s", value_parser = parse_duration)]
+    pub base: Duration,
+    /// Jitter: bound of every wait.
+    #[arg(long, value_name = "D", default_value = "30s", value_parser = parse_duration)]
+    pub cap: Duration,
+    /// Tries without an answer of the server before a pod gives up. 0: no bound, and none on the calls in all, which
+    /// are otherwise at most 16.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub attempts: u32,
+    /// Time after which a pod gives up.
+    #[arg(long, alias = "timeout", value_name = "D", default_value = "9m", value_parser = parse_duration)]
+    pub budget: Duration,
+    /// Seed of everything random: addresses, uids, apps, arrivals and waits.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub seed: u64,
+    /// Destinations of its profile that each pod names, 0 to 4; 0 asks for all that the profile allows.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=4))]
+    pub destinations: u8,
+    /// Rate of the capacity that all apps share. Without it, one that never binds (but what --endpoint has is its own).
+    #[arg(long, value_name = "R")]
+    pub capacity_rate: Option<Rate>,
+    /// Burst of the capacity that all apps share.
+    #[arg(long, value_name = "B", requires = "capacity_rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub capacity_burst: Option<u32>,
+    /// Worker threads of the gateway child.
+    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "endpoint")]
+    pub workers: NonZeroU32,
+    /// A running gateway to storm, http://HOST:PORT, instead of a child.
+    #[arg(long, value_name = "URI", value_parser = plain_endpoint)]
+    pub endpoint: Option<Endpoint>,
+    /// With --endpoint: don't apply the profiles; the gateway has them (apps storm-00000, storm-00001, …).
+    #[arg(long, requires = "endpoint")]
+    pub no_apply: bool,
+    /// Kill the gateway (SIGKILL) this long after the storm's start, start it again on the same ports and store, and
+    /// verify in the end that no acknowledged grant is gone.
+    #[arg(long, value_name = "D", value_parser = parse_duration, conflicts_with = "endpoint")]
+    pub kill_gateway_after: Option<Duration>,
+    /// Write the figures to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Storms are made in plain text, on loopback or a test network.
+fn plain_endpoint(text: &str) -> Result<Endpoint, String> {
+    let endpoint: Endpoint =
+        text.parse().map_err(|error: podgate_client::EndpointError| error.to_string())?;
+    if endpoint.to_string().starts_with("http://") {
+        Ok(endpoint)
+    } else {
+        Err("expected http://HOST:PORT: storms are made in plain text".to_owned())
+    }
+}
+
+/// When a pod that was not admitted asks again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Policy {
+    /// Full jitter, and the server's word over its own guess.
+    Jitter,
+    /// At once, whatever the server says.
+    Immediate,
+}
+
+impl Policy {
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Jitter => "jitter",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
+/// Flags of `bench`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchArgs {
+    /// What to call: common, repeat, fresh, check, denied, throttled, or all of them in turn.
+    #[arg(long, value_name = "M", default_value = "all")]
+    pub mode: Modes,
+    /// Connections, each from its own address.
+    #[arg(long, value_name = "C", default_value = "8", value_parser = clap::value_parser!(u32).range(1..=5_000))]
+    pub connections: u32,
+    /// Calls in flight on each connection.
+    #[arg(long, value_name = "F", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub in_flight: u32,
+    /// Measured time for each mode and server.
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse_duration)]
+    pub duration: Duration,
+    /// Measure a bare tonic echo of the same messages too, in turns of 2 s, and print the ratios.
+    #[arg(long)]
+    pub baseline: bool,
+    /// Worker threads of the gateway and of the echo.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub workers: NonZeroU32,
+    /// Addresses that the gateway has seen, and tracks, before the measurement.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub addresses: u32,
+    /// Seed of addresses and uids.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub seed: u64,
+    /// Write the figures to this file: one object, or with --mode all an array of them.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Flags of `generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// Apps, a profile each.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub apps: u32,
+    /// Rules a profile.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub rules: u32,
+    /// Seed: the same seed and rules give app i the same profile, however many apps there are.
+    #[arg(long, value_name = "K", default_value_t = 1)]
+    pub seed: u64,
+    /// Directory to write to. Made if it is not there; one that is not empty must be of an earlier `generate`.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Profiles a file.
+    #[arg(long, value_name = "M", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub per_file: u32,
+}
+
+/// Flags of the hidden `gateway`.
+#[derive(Debug, Clone, Args)]
+pub struct GatewayArgs {
+    /// The process to die with.
+    #[arg(long)]
+    pub parent: u32,
+    /// The gateway's arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub arguments: Vec<OsString>,
+}
+
+/// Flags of the hidden `echo`.
+#[derive(Debug, Clone, Args)]
+pub struct EchoArgs {
+    /// The process to die with.
+    #[arg(long)]
+    pub parent: u32,
+    /// Worker threads, a `current_thread` runtime and a listener each.
+    #[arg(long)]
+    pub workers: NonZeroU32,
+    /// Where to listen.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// The answer to give.
+    #[arg(long)]
+    pub answer: PathBuf,
+    /// Where to say, once ready, which address it is.
+    #[arg(long)]
+    pub address_file: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn takes_the_contracts_flags() {
+        let line = "podgate-loadtest storm --pods 2000 --apps 20 --spread 1s --rate 50 --burst 20 --policy immediate \
+                    --base 1s --cap 30s --attempts 0 --seed 7 --endpoint http://127.0.0.1:7420 --json out.json";
+        let Command::Storm(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("not a storm")
+        };
+        assert_eq!((args.pods.get(), args.apps, args.attempts, args.seed), (2000, 20, 0, 7));
+        let line =
+            "podgate-loadtest bench --mode fresh --connections 8 --in-flight 32 --duration 10s --baseline";
+        assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
+    }
+
+    #[test]
+    fn forwards_the_gateways_arguments_as_they_are() {
+        let line = "podgate-loadtest gateway --parent 7 -- serve --listen 127.0.0.1:0 --help";
+        let Command::Gateway(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!("not a gateway")
+        };
+        assert_eq!(args.arguments, ["serve", "--listen", "127.0.0.1:0", "--help"]);
+    }
+
+    #[test]
+    fn says_what_was_expected() {
+        for (line, expected) in [
+            ("storm --spread 1x", "expected a duration such as 400ms, 1s, 2m or 1m30s"),
+            ("storm --rate 0", "expected a rate such as 50"),
+            ("storm --pods 0", "zero"),
+            ("storm --endpoint https://h:1", "http://HOST:PORT"),
+            ("storm --polcy jitter", "--policy"),
+            ("storm --no-apply", "--endpoint"),
+            ("storm --endpoint http://h:1 --kill-gateway-after 1s", "cannot be used with"),
+            ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
+            ("generate --apps 3", "--out"),
+        ] {
+            let words = std::iter::once("podgate-loadtest").chain(line.split_whitespace());
+            let error = Cli::try_parse_from(words).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! podgate's load tester: a table of contents, from what a person says to what a process does.
+
+pub mod cli;
+pub mod exit_code;
+pub mod quantity;
+
+pub mod storm;
+
+pub mod bench;
+
+pub mod generate;
+
+pub mod figures;
+pub mod over_admission;
+pub mod seed;
+pub mod table;
+
+pub mod child;
+pub mod clock;
+pub mod console;
+pub mod descriptors;
+pub mod json_file;
+pub mod process;
+
+mod run;
+
+pub use crate::run::main;

@@ -1,0 +1,88 @@
+//! Runs a command and turns its end into an exit code.
+
+use std::{ffi::OsString, fmt::Display, future::Future, process::ExitCode};
+
+use clap::Parser as _;
+use serde::Serialize;
+use tokio::{runtime, task::LocalSet};
+
+use crate::{
+    bench, child,
+    cli::{Cli, Command},
+    console, exit_code, generate, json_file, storm,
+};
+
+/// Runs the program; `args[0]` is its name.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Fails only where the terminal is gone, and then nobody reads it.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(exit_code::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Storm(args) => interruptible(async move {
+            let report = storm::run(&args).await.map_err(|error| error.to_string())?;
+            conclude(&report, &report.render(), report.broken().is_empty(), args.json.as_deref())
+        }),
+        Command::Bench(args) => interruptible(async move {
+            let report = bench::run(&args).await.map_err(|error| error.to_string())?;
+            conclude(&report, &report.render(), report.is_right(), args.json.as_deref())
+        }),
+        Command::Generate(args) => match generate::run(&args) {
+            Ok(summary) => {
+                console::result(&summary);
+                ExitCode::from(exit_code::HELD)
+            }
+            Err(error) => not_run(&error),
+        },
+        Command::Gateway(args) => match child::die_with(args.parent) {
+            Ok(()) => podgate::main(std::iter::once(OsString::from("podgate")).chain(args.arguments)),
+            Err(error) => not_run(&error),
+        },
+        Command::Echo(args) => match child::die_with(args.parent).and_then(|()| bench::echo::serve(&args)) {
+            Ok(()) => ExitCode::from(exit_code::HELD),
+            Err(error) => not_run(&error),
+        },
+    }
+}
+
+/// Runs on one thread, this one: the other core is the server's, and children live as long as the thread that
+/// started them. Ctrl-C drops the run, and with it the children.
+fn interruptible(work: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return not_run(&error),
+    };
+    LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            ended = work => ended.unwrap_or_else(|error| not_run(&error)),
+            _ = tokio::signal::ctrl_c() => {
+                console::remark("interrupted");
+                ExitCode::from(exit_code::INTERRUPTED)
+            }
+        }
+    })
+}
+
+/// Prints the report, writes it, and says by the exit code whether what it shows is as promised.
+fn conclude(
+    report: &impl Serialize,
+    text: &str,
+    held: bool,
+    json: Option<&std::path::Path>,
+) -> Result<ExitCode, String> {
+    console::result(text);
+    if let Some(path) = json {
+        json_file::write(path, report)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(ExitCode::from(if held { exit_code::HELD } else { exit_code::BROKEN }))
+}
+
+fn not_run(error: &impl Display) -> ExitCode {
+    console::remark(&format!("podgate-loadtest: {error}"));
+    ExitCode::from(exit_code::NOT_RUN)
+}

@@ -1,0 +1,224 @@
+//! `podgate serve`: starts everything, waits for the signal to end, and ends in order.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process,
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::ArgMatches;
+use serde_json::json;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tracing::{error, info, warn};
+
+use crate::{
+    clock,
+    command::{complain, exit_code, settings},
+    config::Config,
+    gate::{Gate, Policies, policies::History},
+    grpc::service::{Flow, Services, report},
+    http::{Pages, router},
+    serve::{
+        listener::{self, Places},
+        policy, telemetry,
+        workers::{Shutdown, Workers},
+    },
+    source::directory::Documents,
+    store::{Store, StoreError},
+};
+
+/// How often expired grants are ended, and histograms kept small.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often one shard of the per-IP limiter forgets; all of them in about half a minute.
+const EVICT_EVERY: Duration = Duration::from_millis(500);
+
+/// Why serving ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("cannot listen on {address} ({setting}): {source}")]
+    Bind { setting: &'static str, address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("cannot start: {0}")]
+    Start(#[from] io::Error),
+    #[error("cannot start metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    #[error("cannot start reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error("--address-file {file}: {source}")]
+    AddressFile { file: PathBuf, source: io::Error },
+}
+
+/// Runs `podgate serve`.
+pub fn run(matches: &ArgMatches) -> u8 {
+    let (layers, config) = settings::read(matches);
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            complain(faults);
+            return exit_code::MISCONFIGURED;
+        }
+    };
+    if let Some(refusal) = Config::refusal(&layers, &config) {
+        complain([refusal]);
+        return exit_code::MISCONFIGURED;
+    }
+    telemetry::log(&config);
+    match serve(&config, matches.get_one::<PathBuf>("address-file").map(PathBuf::as_path)) {
+        Ok(()) => exit_code::OK,
+        Err(failure) => {
+            error!(error = %failure, "podgate cannot serve");
+            complain([failure]);
+            exit_code::FAILED
+        }
+    }
+}
+
+fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError> {
+    let metrics = telemetry::install_metrics()?;
+    let (store, kept) = Store::open(&config.store)?;
+    let history = if kept.is_new { History::None } else { History::Unknown };
+    let files = config.profiles.is_none().then(Documents::default);
+    let policies = Policies::new(policy::kept_documents(&kept)?, files, config.defaults, history);
+    let gate = Arc::new(Gate::new(config, store, policies));
+
+    let bind = |setting, address| {
+        listener::bind(address).map_err(|source| ServeError::Bind { setting, address, source })
+    };
+    let (grpc, http) = (bind("listen", config.listen)?, bind("http", config.http)?);
+    let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
+    let (ending, shutdown) = watch::channel(Shutdown::Serving);
+    let flow = Arc::new(Flow::new(config.connections.calls_in_flight));
+    let places = Arc::new(Places::new(config.connections));
+    let health = HealthReporter::new();
+    let message_bytes = config.connections.message_bytes;
+    let services = Services::new(Arc::clone(&gate), Arc::clone(&flow), message_bytes, &health)?;
+    let workers = Workers::start(config.workers, &services, &shutdown)?;
+    drop(services);
+    let bell = match &config.profiles {
+        Some(root) => Some(policy::start(&gate, root.clone())?),
+        None => None,
+    };
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        report(&health, ServingStatus::NotServing).await;
+        let gauges =
+            telemetry::Gauges { gate: Arc::clone(&gate), flow: Arc::clone(&flow), places: Arc::clone(&places) };
+        let pages = Pages { metrics: metrics.clone(), gauges, shutdown };
+        let http = tokio::net::TcpListener::from_std(http)?;
+        let http = tokio::spawn(async { axum::serve(http, router(pages)).await });
+        let accepting = tokio::spawn(listener::accept(grpc, places, workers.queues()));
+        let upkeep = tokio::spawn(upkeep(Arc::clone(&gate), metrics));
+        let ready =
+            tokio::spawn(announce(Arc::clone(&gate), health.clone(), addresses, address_file.map(Into::into)));
+        wait_for_end(bell).await?;
+        info!(timeout = ?config.drain_timeout, calls_in_flight = flow.in_flight(), "ending: no more calls are taken");
+        report(&health, ServingStatus::NotServing).await;
+        accepting.abort();
+        flow.drain();
+        ending.send_replace(Shutdown::Draining(config.drain_timeout));
+        let joined = tokio::task::spawn_blocking(move || workers.join()).await;
+        if let Err(failure) = joined {
+            error!(error = %failure, "a worker ended badly");
+        }
+        for task in [upkeep, ready] {
+            task.abort();
+        }
+        http.abort();
+        Ok::<_, ServeError>(())
+    })?;
+    drop(runtime);
+    match Arc::try_unwrap(gate) {
+        Ok(gate) => gate.close(),
+        // A thread that is looking at the profiles holds it for a moment; the store's thread is ended with the process,
+        // and what it acknowledged is durable.
+        Err(_) => warn!("ending without closing the store"),
+    }
+    info!("ended");
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    grpc: SocketAddr,
+    http: SocketAddr,
+}
+
+/// Waits until policy is in force, and then says that calls are served.
+async fn announce(
+    gate: Arc<Gate>,
+    health: HealthReporter,
+    addresses: Addresses,
+    file: Option<PathBuf>,
+) {
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while gate.policies().in_force().is_err() {
+        look.tick().await;
+    }
+    report(&health, ServingStatus::Serving).await;
+    let Addresses { grpc, http } = addresses;
+    info!(%grpc, %http, "serving");
+    if let Some(file) = file
+        && let Err(failure) = write_address_file(&file, addresses)
+    {
+        error!(error = %failure, "nobody will learn the addresses");
+    }
+}
+
+fn write_address_file(file: &Path, addresses: Addresses) -> Result<(), ServeError> {
+    let Addresses { grpc, http } = addresses;
+    let text = json!({ "grpc": grpc.to_string(), "http": http.to_string(), "pid": process::id() }).to_string();
+    let beside = file.with_extension("part");
+    fs::write(&beside, text)
+        .and_then(|()| fs::rename(&beside, file))
+        .map_err(|source| ServeError::AddressFile { file: file.to_owned(), source })
+}
+
+/// Waits for TERM or INT; on HUP, has the profiles read again.
+async fn wait_for_end(bell: Option<crate::source::watch::Bell>) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                info!("HUP: looking at the profiles");
+                if let Some(bell) = &bell {
+                    bell.ring();
+                }
+            }
+        }
+    }
+}
+
+async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::PrometheusHandle) {
+    let mut shard = 0;
+    let mut evict = tokio::time::interval(EVICT_EVERY);
+    let mut sweep = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        tokio::select! {
+            _ = evict.tick() => {
+                let shards = gate.per_ip().evict(shard, clock::now());
+                shard = (shard + 1) % shards;
+            }
+            _ = sweep.tick() => {
+                metrics.run_upkeep();
+                match gate.sweep().await {
+                    Ok(0) => {}
+                    Ok(expired) => info!(expired, "grants have expired"),
+                    Err(failure) => warn!(error = %failure, "expired grants stay in the store for now"),
+                }
+            }
+        }
+    }
+}

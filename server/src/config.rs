@@ -1,0 +1,9 @@
+//! Settings: what they are called everywhere, where each value came from, and what they mean together.
+
+pub mod layers;
+pub mod setting;
+pub mod values;
+
+pub use layers::{Layers, Origin};
+pub use setting::{SETTINGS, Setting};
+pub use values::Config;

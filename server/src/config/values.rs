@@ -1,0 +1,296 @@
+//! The settings as types that cannot be wrong.
+
+use std::{
+    fmt::Display,
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
+
+use ipnet::Ipv6Net;
+use podgate_engine::{
+    fault::shown,
+    profile::MAX_AGE_BOUNDS,
+    quota::{Quota, parse_burst},
+};
+
+use crate::{
+    config::{
+        layers::{Layers, Origin},
+        setting::{SETTINGS, Setting},
+    },
+    document::reader::parse_duration,
+};
+
+/// What is in force.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where HTTP is served.
+    pub http: SocketAddr,
+    /// Worker threads.
+    pub workers: NonZeroUsize,
+    /// Directory of profiles.
+    pub profiles: Option<PathBuf>,
+    /// Directory of the store.
+    pub store: PathBuf,
+    /// Longest wait for calls in flight at the end.
+    pub drain_timeout: Duration,
+    /// Log format.
+    pub log_format: LogFormat,
+    /// Log filter.
+    pub log_level: String,
+    /// Limit on calls of one address.
+    pub per_ip: PerIp,
+    /// The capacity that all apps share.
+    pub capacity: Quota,
+    /// Limits on connections and calls.
+    pub connections: Connections,
+    /// What profiles leave out.
+    pub defaults: Defaults,
+}
+
+/// Limit on calls of one address.
+#[derive(Clone, Debug)]
+pub struct PerIp {
+    /// Rate and burst.
+    pub quota: Quota,
+    /// Addresses tracked.
+    pub addresses_max: NonZeroUsize,
+    /// Where each v6 address counts by itself.
+    pub pod_cidrs: Vec<Ipv6Net>,
+}
+
+/// Limits on connections and calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Connections {
+    /// Held at once.
+    pub max: usize,
+    /// Held at once from one address.
+    pub per_address: usize,
+    /// Calls worked on at once.
+    pub calls_in_flight: usize,
+    /// Largest request.
+    pub message_bytes: usize,
+}
+
+/// What profiles leave out.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults {
+    /// An app's bucket.
+    pub quota: Quota,
+    /// Longest life of a grant.
+    pub max_age: Duration,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON.
+    Json,
+}
+
+impl Config {
+    /// Reads all settings, or tells everything that is wrong with them, each with where it came from.
+    pub fn parse(layers: &Layers) -> Result<Self, Vec<String>> {
+        let mut values = Values { layers, faults: Vec::new() };
+        let config = values.read();
+        if values.faults.is_empty() { Ok(config) } else { Err(values.faults) }
+    }
+
+    /// Why these settings must not be served, if they must not: an open door needs a word that says so.
+    pub fn refusal(layers: &Layers, config: &Self) -> Option<String> {
+        let insecure = SETTINGS.iter().find(|row| row.key == "insecure").map(|row| layers.get(row).0);
+        let open = !config.listen.ip().is_loopback();
+        (open && insecure != Some("true")).then(|| {
+            format!(
+                "listen: {} is beyond loopback, and callers are not authenticated; listen on 127.0.0.1, or say \
+                 --insecure (callers from elsewhere then get no more than a pod's role)",
+                config.listen
+            )
+        })
+    }
+}
+
+struct Values<'a> {
+    layers: &'a Layers,
+    faults: Vec<String>,
+}
+
+impl Values<'_> {
+    fn read(&mut self) -> Config {
+        self.value("insecure", false, |text| text.parse().map_err(|_| "expected true or false".to_owned()));
+        Config {
+            listen: self.address("listen"),
+            http: self.address("http"),
+            workers: self.workers(),
+            profiles: self.text("profiles").map(PathBuf::from),
+            store: self.text("store").map_or_else(|| PathBuf::from("podgate-data"), PathBuf::from),
+            drain_timeout: self.duration("drainTimeout", (Duration::ZERO, Duration::from_secs(3600))),
+            log_format: self.value("log.format", LogFormat::Auto, |text| match text {
+                "auto" => Ok(LogFormat::Auto),
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                other => Err(format!("{} is no log format; expected auto, text or json", shown(other))),
+            }),
+            log_level: self.value("log.level", String::new(), |text| {
+                text.parse::<tracing_subscriber::EnvFilter>()
+                    .map(|_| text.to_owned())
+                    .map_err(|error| format!("{} is no log filter: {error}", shown(text)))
+            }),
+            per_ip: PerIp {
+                quota: self.quota("limits.perIp.rate", "limits.perIp.burst"),
+                addresses_max: NonZeroUsize::MIN
+                    .saturating_add(self.number("limits.perIp.maxAddresses", 1, 100_000_000) - 1),
+                pod_cidrs: self.pod_cidrs(),
+            },
+            capacity: self.quota("limits.capacity.rate", "limits.capacity.burst"),
+            connections: Connections {
+                max: self.number("limits.connections.max", 1, 1_000_000),
+                per_address: self.number("limits.connections.perAddress", 1, 1_000_000),
+                calls_in_flight: self.number("limits.callsInFlight", 1, 1_000_000),
+                message_bytes: self.number("limits.messageBytes", 1024, 4 << 20),
+            },
+            defaults: Defaults {
+                quota: self.quota("defaults.limits.rate", "defaults.limits.burst"),
+                max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS),
+            },
+        }
+    }
+
+    fn row(key: &str) -> &'static Setting {
+        SETTINGS.iter().find(|row| row.key == key).unwrap_or(&SETTINGS[0])
+    }
+
+    fn value<T>(&mut self, key: &str, otherwise: T, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        let row = Self::row(key);
+        debug_assert_eq!(row.key, key, "a setting that the table does not have");
+        let (text, origin) = self.layers.get(row);
+        match parse(text) {
+            Ok(value) => value,
+            Err(message) => {
+                let place = match origin {
+                    Origin::File(..) => format!("{origin}: {key}"),
+                    Origin::Default => key.to_owned(),
+                    Origin::Variable(_) | Origin::Flag(_) => origin.to_string(),
+                };
+                self.faults.push(format!("{place}: {message}"));
+                otherwise
+            }
+        }
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        self.value(key, None, |text| Ok(Some(text.to_owned()).filter(|text| !text.is_empty())))
+    }
+
+    fn address(&mut self, key: &str) -> SocketAddr {
+        self.value(key, SocketAddr::from(([127, 0, 0, 1], 0)), |text| {
+            text.parse().map_err(|_| {
+                format!("{} is no address; expected one such as `127.0.0.1:7420` or `[::1]:7420`", shown(text))
+            })
+        })
+    }
+
+    fn number(&mut self, key: &str, least: usize, most: usize) -> usize {
+        self.value(key, least, |text| {
+            let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+            number.ok_or_else(|| format!("{} is out of bounds; expected {least} to {most}", shown(text)))
+        })
+    }
+
+    fn duration(&mut self, key: &str, (shortest, longest): (Duration, Duration)) -> Duration {
+        self.value(key, shortest, |text| {
+            let duration = parse_duration(text)?;
+            if (shortest..=longest).contains(&duration) {
+                return Ok(duration);
+            }
+            let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
+            Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
+        })
+    }
+
+    fn quota(&mut self, rate: &str, burst: &str) -> Quota {
+        let rate = self.value(rate, None, |text| parsed(text.parse()).map(Some));
+        let burst = self.value(burst, NonZeroU32::MIN, |text| {
+            let number = text.parse().map_err(|_| format!("{} is no whole number", shown(text)))?;
+            parsed(parse_burst(number))
+        });
+        let otherwise = podgate_engine::quota::Rate::per_second(NonZeroU32::MIN);
+        Quota { rate: rate.unwrap_or(otherwise), burst }
+    }
+
+    fn workers(&mut self) -> NonZeroUsize {
+        let number = self.number("workers", 0, 1024);
+        let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        NonZeroUsize::new(number).unwrap_or_else(cores)
+    }
+
+    fn pod_cidrs(&mut self) -> Vec<Ipv6Net> {
+        self.value("limits.perIp.podCidrs", Vec::new(), |text| {
+            let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+            let networks: Result<Vec<_>, String> =
+                ranges.map(|range| parsed(podgate_engine::host::parse_network(range))).collect();
+            let networks = networks?.into_iter();
+            Ok(networks
+                .filter_map(|network| match network {
+                    ipnet::IpNet::V6(network) => Some(network),
+                    // Each v4 address counts by itself anyway.
+                    ipnet::IpNet::V4(_) => None,
+                })
+                .collect())
+        })
+    }
+}
+
+fn parsed<T, E: Display>(result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn with(flags: &[(&str, &str)]) -> (Layers, Result<Config, Vec<String>>) {
+        let mut layers = Layers::defaults();
+        let mut faults = Vec::new();
+        for (flag, value) in flags {
+            let row = SETTINGS.iter().find(|row| row.flag == *flag).unwrap();
+            layers.add_flag(row, OsStr::new(value), &mut faults);
+        }
+        let config = Config::parse(&layers);
+        (layers, config)
+    }
+
+    #[test]
+    fn every_default_is_a_good_value() {
+        let (layers, config) = with(&[]);
+        assert_eq!(Config::refusal(&layers, &config.unwrap()), None);
+    }
+
+    #[test]
+    fn all_faults_are_told_with_their_origin() {
+        let (_, config) = with(&[("listen", "localhost"), ("per-ip-rate", "0/s"), ("workers", "-1")]);
+        let faults = config.unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults[0].starts_with("--listen: `localhost` is no address"), "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("--per-ip-rate: `0/s` is no rate")), "{faults:?}");
+    }
+
+    #[test]
+    fn an_open_door_needs_a_word_that_says_so() {
+        let (layers, config) = with(&[("listen", "0.0.0.0:7420")]);
+        assert!(Config::refusal(&layers, &config.unwrap()).unwrap().contains("--insecure"));
+        let (layers, config) = with(&[("listen", "[::]:7420"), ("insecure", "true")]);
+        assert_eq!(Config::refusal(&layers, &config.unwrap()), None);
+    }
+}

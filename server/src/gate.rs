@@ -1,0 +1,105 @@
+//! The gate: joins policy, limits and store into answers. Knows no gRPC.
+
+pub mod authorize;
+pub mod documents;
+pub mod grants;
+pub mod in_force;
+pub mod policies;
+pub mod refusal;
+
+use std::sync::{Mutex, PoisonError};
+
+use podgate_engine::{admission, bucket::Bucket, time::Moment};
+
+pub use self::{
+    authorize::{Asked, Authorized, Explained, Outcome},
+    documents::{Applied, DocumentError},
+    in_force::InForce,
+    policies::Policies,
+    refusal::Refusal,
+};
+use crate::{
+    authn::{Caller, Role},
+    clock,
+    config::Config,
+    limits::per_ip::PerIpLimit,
+    store::Store,
+};
+
+/// The gate.
+#[derive(Debug)]
+pub struct Gate {
+    per_ip: PerIpLimit,
+    policies: Policies,
+    capacity: Mutex<Bucket>,
+    store: Store,
+}
+
+/// One call, as the adapters hand it in.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Who calls.
+    pub caller: Caller,
+    /// When the call's answer has to be there, if it said so.
+    pub deadline: Option<Moment>,
+}
+
+/// Time that a call must have left before anything is spent on it: about one group commit.
+const REMAINING_MIN_NS: i64 = 2_000_000;
+
+impl Gate {
+    /// A gate over an open store, by these settings.
+    pub fn new(config: &Config, store: Store, policies: Policies) -> Self {
+        let now = clock::now();
+        let capacity = match policies.history() {
+            policies::History::None => Bucket::full(config.capacity, now),
+            policies::History::Unknown => Bucket::drained(config.capacity, now),
+        };
+        Self { per_ip: PerIpLimit::new(&config.per_ip), policies, capacity: Mutex::new(capacity), store }
+    }
+
+    /// The limit on calls of one address.
+    pub fn per_ip(&self) -> &PerIpLimit {
+        &self.per_ip
+    }
+
+    /// The policy in force, and how it changes.
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lets a call pass that has time left and comes from an address with calls left.
+    pub fn enter(&self, call: &Call) -> Result<(), Refusal> {
+        let due = call.deadline.is_some_and(|deadline| deadline < clock::now().offset(REMAINING_MIN_NS));
+        if due {
+            return Err(Refusal::DeadlineTooShort);
+        }
+        self.per_ip.check(call.caller.address).map_err(|wait| Refusal::PerIpCalls { wait })
+    }
+
+    /// Admits through an app's bucket and the shared capacity: both or neither.
+    fn pass(&self, bucket: &Mutex<Bucket>) -> (admission::Passage, Moment) {
+        let mut app = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut capacity = self.capacity.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = clock::now();
+        (admission::pass(&mut app, &mut capacity, now), now)
+    }
+
+    /// Ends the gate: what is queued for the store is written.
+    pub fn close(self) {
+        self.store.close();
+    }
+}
+
+/// Refuses a caller without the operator's role.
+pub(crate) fn require_operator(call: &Call) -> Result<(), Refusal> {
+    match call.caller.role {
+        Role::Operator => Ok(()),
+        Role::Pod => Err(Refusal::RoleNotAllowed),
+    }
+}

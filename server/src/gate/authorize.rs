@@ -1,0 +1,205 @@
+//! Authorize and Explain: the way of a call through the gate.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use podgate_engine::{
+    admission::Passage,
+    bucket::Bucket,
+    decision::{Decision, Denial, Ruling},
+    destination::Destination,
+    digest::digest_of,
+    grant::{Grant, allowed_by},
+    lease::NewGrant,
+    policy::{AppIndex, Standing},
+    subject::Subject,
+};
+use tracing::debug;
+
+use crate::{
+    authn::Role,
+    clock,
+    gate::{Call, Gate, InForce, Refusal},
+    store::index::PlaceRef,
+};
+
+/// A request for access, as far as its fields have been read.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Name of the app.
+    pub app: Box<str>,
+    /// Who is to be let through. Its address is that of the caller.
+    pub subject: Subject,
+    /// The addresses that the subject says it has; none: whichever it calls from.
+    pub addresses: Vec<IpAddr>,
+    /// What it wants to reach; none: all that the profile allows.
+    pub destinations: Arc<[Destination]>,
+}
+
+/// The answer to a request for access.
+#[derive(Clone, Debug)]
+pub struct Authorized {
+    /// The decision, destination by destination.
+    pub decision: Arc<Decision>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Revision of the policy that decided.
+    pub revision: u64,
+}
+
+/// What came of a request for access.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Common ports only; nothing was spent or recorded.
+    Common,
+    /// The living grant of an earlier call.
+    Repeated(Arc<Grant>),
+    /// A grant, recorded just now.
+    Granted(Arc<Grant>),
+    /// Denied.
+    Denied(Denial),
+}
+
+/// A decision without effect.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// The decision.
+    pub decision: Arc<Decision>,
+    /// Revision of the policy that decided.
+    pub revision: u64,
+    /// The app's bucket as it stands, for those who may see it.
+    pub bucket: Option<Bucket>,
+}
+
+impl Gate {
+    /// Decides about a request for access; admits and records it where it is allowed.
+    pub async fn authorize(&self, call: &Call, asked: Asked) -> Result<Authorized, Refusal> {
+        prove_address(call, &asked)?;
+        let (authorized, pending) = {
+            let in_force = self.policies.in_force()?;
+            let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
+            match self.decide_and_admit(in_force, &asked)? {
+                Admitted::Answered(authorized) => return Ok(self.note(&asked, authorized)),
+                Admitted::Recording { decision, revision, new } => {
+                    ((decision, revision), self.store.grant(*new)?)
+                }
+            }
+        };
+        let (decision, revision) = authorized;
+        let grant = within_deadline(call, pending).await?.map_err(|_| crate::store::StoreError::Closed)??;
+        Ok(self.note(&asked, Authorized { decision, outcome: Outcome::Granted(grant), revision }))
+    }
+
+    fn decide_and_admit(&self, in_force: &InForce, asked: &Asked) -> Result<Admitted, Refusal> {
+        let policy = in_force.policy();
+        let revision = policy.revision();
+        let standing = policy.standing(&asked.app, &asked.subject);
+        let decision =
+            in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
+        let answered =
+            |decision, outcome| Ok(Admitted::Answered(Authorized { decision, outcome, revision }));
+        let (app, shadow) = match (decision.ruling, standing) {
+            (Ruling::Common, _) => return answered(decision, Outcome::Common),
+            (Ruling::Denied(denial), _) => return answered(decision, Outcome::Denied(denial)),
+            (Ruling::Allowed, Standing::Listed(app)) => (app, false),
+            (Ruling::Shadowed, Standing::Listed(app)) => (app, true),
+            (Ruling::Allowed | Ruling::Shadowed, Standing::NoProfile | Standing::NotListed(_)) => {
+                return answered(decision, Outcome::Denied(Denial::SubjectNotListed));
+            }
+        };
+        let request = digest_of(&asked.destinations);
+        let app_revision = policy.app_revision(app);
+        if let Some(grant) = self.held(asked, request, app_revision) {
+            return answered(decision, Outcome::Repeated(grant));
+        }
+        let (passage, admitted_at) = self.pass(in_force.bucket(app));
+        match passage {
+            Passage::Refused { by, wait } => Err(Refusal::Rate { by, wait }),
+            Passage::Admitted => {
+                let new = NewGrant {
+                    app: policy.profile(app).document.name.shared(),
+                    subject: asked.subject.clone(),
+                    allowed: allowed_by(&decision),
+                    request,
+                    admitted_at,
+                    max_age: in_force.max_age(app),
+                    revision: app_revision,
+                    shadow,
+                };
+                Ok(Admitted::Recording { decision, revision, new: Box::new(new) })
+            }
+        }
+    }
+
+    /// The living grant that answers this very request, if there is one.
+    fn held(&self, asked: &Asked, request: u64, revision: u64) -> Option<Arc<Grant>> {
+        let place = PlaceRef { cluster: &asked.subject.cluster, address: asked.subject.address };
+        let grants = self.store.grants().at(place)?;
+        let (uid, now) = (asked.subject.kind.uid(), clock::wall());
+        grants.iter().find(|grant| grant.answers(&asked.app, uid, request, revision, now)).cloned()
+    }
+
+    fn note(&self, asked: &Asked, authorized: Authorized) -> Authorized {
+        let outcome = match &authorized.outcome {
+            Outcome::Common => "common",
+            Outcome::Repeated(_) => "repeated",
+            Outcome::Granted(_) => "granted",
+            Outcome::Denied(_) => "denied",
+        };
+        metrics::counter!("podgate_decisions_total", "outcome" => outcome).increment(1);
+        debug!(
+            app = %asked.app,
+            address = %asked.subject.address,
+            uid = asked.subject.kind.uid(),
+            destinations = authorized.decision.destinations.len(),
+            outcome,
+            ruling = ?authorized.decision.ruling,
+            "decided"
+        );
+        authorized
+    }
+
+    /// The same decision without any effect.
+    pub fn explain(&self, call: &Call, asked: &Asked) -> Result<Explained, Refusal> {
+        let in_force = self.policies.in_force()?;
+        let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
+        let policy = in_force.policy();
+        let standing = policy.standing(&asked.app, &asked.subject);
+        let decision =
+            in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
+        let copy = |app: AppIndex| {
+            in_force.bucket(app).lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let bucket = match call.caller.role {
+            Role::Operator => standing.app().map(copy),
+            Role::Pod => None,
+        };
+        Ok(Explained { decision, revision: policy.revision(), bucket })
+    }
+}
+
+enum Admitted {
+    Answered(Authorized),
+    Recording { decision: Arc<Decision>, revision: u64, new: Box<NewGrant> },
+}
+
+fn prove_address(call: &Call, asked: &Asked) -> Result<(), Refusal> {
+    if asked.addresses.is_empty() || asked.addresses.contains(&call.caller.address) {
+        return Ok(());
+    }
+    Err(Refusal::AddressNotProven(call.caller.address))
+}
+
+/// Waits, but not beyond the call's deadline: nobody would read the answer.
+async fn within_deadline<T>(call: &Call, work: impl Future<Output = T>) -> Result<T, Refusal> {
+    match call.deadline {
+        None => Ok(work.await),
+        Some(deadline) => {
+            let left: Duration = deadline.since(clock::now());
+            tokio::time::timeout(left, work).await.map_err(|_| Refusal::DeadlineTooShort)
+        }
+    }
+}

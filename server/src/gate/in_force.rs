@@ -1,0 +1,104 @@
+//! A policy in force: the compiled set, a bucket for each app, and the decisions made under it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use moka::sync::Cache;
+use podgate_engine::{
+    bucket::Bucket,
+    decision::Decision,
+    destination::Destination,
+    policy::{AppIndex, PolicySet, Standing},
+    time::Moment,
+};
+
+use crate::{config::values::Defaults, gate::policies::History};
+
+/// Destinations in all cached decisions together.
+const CACHED_DESTINATIONS_MAX: u64 = 200_000;
+
+/// A policy in force. Replaced as a whole; the buckets live on.
+#[derive(Debug)]
+pub struct InForce {
+    policy: PolicySet,
+    buckets: Box<[Arc<Mutex<Bucket>>]>,
+    decisions: Cache<Question, Arc<Decision>>,
+    defaults: Defaults,
+}
+
+/// What a decision depends on, under one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    standing: Standing,
+    cluster: Box<str>,
+    destinations: Arc<[Destination]>,
+}
+
+impl InForce {
+    /// Puts `policy` in force after `before`, whose buckets go on.
+    pub fn new(
+        policy: PolicySet,
+        before: Option<&Self>,
+        defaults: Defaults,
+        history: History,
+        now: Moment,
+    ) -> Self {
+        let buckets = policy
+            .profiles()
+            .iter()
+            .map(|profile| {
+                let quota = profile.document.limits.quota(defaults.quota);
+                match before.and_then(|before| before.bucket_of(profile.document.name.as_str())) {
+                    Some(bucket) => {
+                        bucket.lock().unwrap_or_else(PoisonError::into_inner).set_quota(quota, now);
+                        Arc::clone(bucket)
+                    }
+                    None => Arc::new(Mutex::new(match history {
+                        History::None => Bucket::full(quota, now),
+                        History::Unknown => Bucket::drained(quota, now),
+                    })),
+                }
+            })
+            .collect();
+        let decisions = Cache::builder()
+            .max_capacity(CACHED_DESTINATIONS_MAX)
+            .weigher(|_, decision: &Arc<Decision>| decision.destinations.len() as u32 + 1)
+            .build();
+        Self { policy, buckets, decisions, defaults }
+    }
+
+    fn bucket_of(&self, app: &str) -> Option<&Arc<Mutex<Bucket>>> {
+        self.policy.find(app).map(|app| self.bucket(app))
+    }
+
+    /// The compiled policy.
+    pub fn policy(&self) -> &PolicySet {
+        &self.policy
+    }
+
+    /// An app's bucket.
+    pub fn bucket(&self, app: AppIndex) -> &Arc<Mutex<Bucket>> {
+        &self.buckets[app.0 as usize]
+    }
+
+    /// How long a grant of an app may live.
+    pub fn max_age(&self, app: AppIndex) -> Duration {
+        self.policy.profile(app).document.lease.max_age.unwrap_or(self.defaults.max_age)
+    }
+
+    /// Decides, once for all callers that ask the same in the same standing: in a rollout, all pods of an app do.
+    pub fn decide(
+        &self,
+        standing: Standing,
+        cluster: &str,
+        destinations: Arc<[Destination]>,
+    ) -> Arc<Decision> {
+        let question = Question { standing, cluster: cluster.into(), destinations };
+        self.decisions.get_with_by_ref(&question, || {
+            let destinations = Arc::clone(&question.destinations);
+            Arc::new(self.policy.decide(standing, cluster, destinations))
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a call got no answer. A denial is an answer; these are the rest.
+
+use std::{net::IpAddr, time::Duration};
+
+use podgate_engine::admission::Limit;
+
+use crate::store::StoreError;
+
+/// Why a call got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Fields of the request are wrong.
+    #[error("{} of the request cannot be read", if .0.len() == 1 { "a field" } else { "fields" })]
+    Fields(Vec<Violation>),
+    /// The call's deadline cannot be met; nothing was spent.
+    #[error("the deadline is too short to be met; nothing was spent")]
+    DeadlineTooShort,
+    /// The address has made too many calls.
+    #[error("this address calls too often")]
+    PerIpCalls {
+        /// How long until it may call again.
+        wait: Duration,
+    },
+    /// The app's bucket or the shared capacity has no token.
+    #[error("{}", match .by {
+        Limit::App => "the app's rate is used up",
+        Limit::Capacity => "the gateway's capacity is used up",
+    })]
+    Rate {
+        /// Which of the two.
+        by: Limit,
+        /// How long until both would have one.
+        wait: Duration,
+    },
+    /// The request names addresses, and the one that it comes from is not among them.
+    #[error("the call comes from {0}, which is not among the pod's addresses")]
+    AddressNotProven(IpAddr),
+    /// The caller's role does not allow this.
+    #[error("this caller's role does not allow this call")]
+    RoleNotAllowed,
+    /// No policy has been loaded yet.
+    #[error("no policy is loaded yet")]
+    NoPolicy,
+    /// As many calls as can be are being worked on.
+    #[error("too many calls are in flight")]
+    Overloaded,
+    /// The gateway is ending.
+    #[error("the gateway is ending; ask another")]
+    Draining,
+    /// The store did not do as asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A field of a request that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path in the message, such as `destinations[2].port`.
+    pub field: String,
+    /// What was expected.
+    pub description: String,
+}

@@ -1,0 +1,150 @@
+//! AuthorizationService.
+
+use std::sync::Arc;
+
+use podgate_engine::{decision::Ruling, grant::GrantId};
+use podgate_proto::v1::{self, authorization_service_server::AuthorizationService};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    clock,
+    gate::{Authorized, Gate, Outcome, grants::Checked},
+    grpc::{
+        call_of,
+        convert::{decision, fields::Fields, grant, request},
+        status::not_served,
+    },
+    wording,
+};
+
+/// AuthorizationService over the gate.
+#[derive(Clone, Debug)]
+pub struct Authorization(pub Arc<Gate>);
+
+#[tonic::async_trait]
+impl AuthorizationService for Authorization {
+    async fn authorize(
+        &self,
+        request: Request<v1::AuthorizeRequest>,
+    ) -> Result<Response<v1::AuthorizeResponse>, Status> {
+        let call = call_of(&request)?;
+        if request.get_ref().barrier {
+            return Err(not_served("Authorize with a barrier"));
+        }
+        let asked = request::authorize(request.into_inner(), call.caller.address)?;
+        let (app, subject) = (asked.app.clone(), asked.subject.clone());
+        let Authorized { decision, outcome, revision } = self.0.authorize(&call, asked).await?;
+        let (origin, held) = match outcome {
+            Outcome::Common => (v1::GrantOrigin::Common, None),
+            Outcome::Repeated(held) => (v1::GrantOrigin::Repeated, Some(held)),
+            Outcome::Granted(held) => (v1::GrantOrigin::Fresh, Some(held)),
+            Outcome::Denied(denial) => {
+                let denied = v1::Denied {
+                    decisions: decision::decisions(&decision),
+                    reason: decision::reason(denial).into(),
+                    explanation: wording::ruling(&app, &subject, &decision),
+                };
+                return Ok(answer(v1::authorize_response::Outcome::Denied(denied), revision));
+            }
+        };
+        let granted = v1::Granted {
+            decisions: decision::decisions(&decision),
+            lease: held.as_deref().map(grant::lease),
+            admitted_at: held.as_deref().map(|held| grant::since_boot(held.admitted_at)),
+            origin: origin.into(),
+            shadow: decision.ruling == Ruling::Shadowed,
+        };
+        Ok(answer(v1::authorize_response::Outcome::Granted(granted), revision))
+    }
+
+    async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        Err(not_served("Renew"))
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let call = call_of(&request)?;
+        let v1::ReleaseRequest { grant_id, pod_uid, generation } = request.into_inner();
+        let mut fields = Fields::default();
+        let id = fields.keep("grant_id", grant_id.parse::<GrantId>());
+        let id = fields.finish(id)?;
+        let released = self.0.release(&call, id, pod_uid, generation).await? > 0;
+        Ok(Response::new(v1::ReleaseResponse { released }))
+    }
+
+    async fn check(
+        &self,
+        request: Request<v1::CheckRequest>,
+    ) -> Result<Response<v1::CheckResponse>, Status> {
+        let call = call_of(&request)?;
+        let v1::CheckRequest { cluster, address, destination } = request.into_inner();
+        let mut fields = Fields::default();
+        let cluster = fields.word("cluster", cluster, 63);
+        let address = fields.address("address", &address);
+        let destination = match destination {
+            Some(destination) => fields.destination("destination", &destination),
+            None => {
+                fields.violation("destination", "missing");
+                None
+            }
+        };
+        let (address, destination) = fields.finish(address.zip(destination))?;
+        let response = match self.0.check(&call, &cluster, address, &destination)? {
+            Checked::Allowed(held, rule) => v1::CheckResponse {
+                verdict: v1::Verdict::Allowed.into(),
+                grant_id: held.id.to_string(),
+                app: held.app.to_string(),
+                rule: rule.map(|rule| rule.rule.to_string()).unwrap_or_default(),
+                expires_at: Some(grant::timestamp(held.expires_at)),
+                ..v1::CheckResponse::default()
+            },
+            Checked::Common(rule) => v1::CheckResponse {
+                verdict: v1::Verdict::Common.into(),
+                rule: rule.rule.to_string(),
+                ..v1::CheckResponse::default()
+            },
+            Checked::NoGrant => v1::CheckResponse {
+                verdict: v1::Verdict::Denied.into(),
+                reason: v1::DenialReason::NoGrant.into(),
+                ..v1::CheckResponse::default()
+            },
+        };
+        Ok(Response::new(response))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        let call = call_of(&request)?;
+        let asked = request::explain(request.into_inner(), call.caller.address)?;
+        let explained = self.0.explain(&call, &asked).map_err(Status::from)?;
+        let decision = &explained.decision;
+        let (allowed, reason) = match decision.ruling {
+            Ruling::Common | Ruling::Allowed | Ruling::Shadowed => {
+                (true, v1::DenialReason::Unspecified)
+            }
+            Ruling::Denied(denial) => (false, decision::reason(denial)),
+        };
+        let now = clock::now();
+        Ok(Response::new(v1::ExplainResponse {
+            allowed,
+            decisions: decision::decisions(decision),
+            reason: reason.into(),
+            explanation: wording::ruling(&asked.app, &asked.subject, decision),
+            policy_revision: format!("{:016x}", explained.revision),
+            bucket: explained.bucket.map(|bucket| decision::bucket(&bucket, now)),
+        }))
+    }
+}
+
+fn answer(
+    outcome: v1::authorize_response::Outcome,
+    revision: u64,
+) -> Response<v1::AuthorizeResponse> {
+    let outcome = Some(outcome);
+    Response::new(v1::AuthorizeResponse { outcome, policy_revision: format!("{revision:016x}") })
+}
+

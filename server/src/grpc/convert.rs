@@ -1,0 +1,7 @@
+//! Wire types into domain types, and back.
+
+pub mod decision;
+pub mod document;
+pub mod fields;
+pub mod grant;
+pub mod request;

@@ -1,0 +1,243 @@
+//! All services behind one door: what holds for every call stands here, once.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use podgate_proto::{
+    FILE_DESCRIPTOR_SET,
+    v1::{
+        audit_service_server::AuditServiceServer,
+        authorization_service_server::AuthorizationServiceServer,
+        common_ports_service_server::CommonPortsServiceServer,
+        grant_service_server::GrantServiceServer, profile_service_server::ProfileServiceServer,
+    },
+};
+use tonic::{body::Body, service::Routes};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::Service as _;
+
+use crate::{
+    authn::Caller,
+    clock,
+    gate::{Call, Gate, Refusal},
+    grpc::{
+        audit::Audit, authorization::Authorization, documents::Documents, grants::Grants,
+        status::from_refusal,
+    },
+};
+
+const AUTHORIZATION: &str = "/podgate.v1.AuthorizationService/";
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// The services, cheap to clone for each connection.
+#[derive(Clone)]
+pub struct Services {
+    gate: Arc<Gate>,
+    authorization: AuthorizationServiceServer<Authorization>,
+    others: Routes,
+    flow: Arc<Flow>,
+}
+
+impl std::fmt::Debug for Services {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Services").field("flow", &self.flow).finish_non_exhaustive()
+    }
+}
+
+/// Calls in flight, and whether new ones are taken.
+#[derive(Debug)]
+pub struct Flow {
+    in_flight: AtomicUsize,
+    in_flight_max: usize,
+    draining: AtomicBool,
+}
+
+impl Flow {
+    /// At most `in_flight_max` calls at once.
+    pub fn new(in_flight_max: usize) -> Self {
+        Self { in_flight: AtomicUsize::new(0), in_flight_max, draining: AtomicBool::new(false) }
+    }
+
+    /// Takes no more calls.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Calls being worked on.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    fn enter(self: &Arc<Self>) -> Result<InFlight, Refusal> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let entered = InFlight(Arc::clone(self));
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::Draining);
+        }
+        if before >= self.in_flight_max {
+            return Err(Refusal::Overloaded);
+        }
+        Ok(entered)
+    }
+}
+
+/// A call being worked on; dropped when it is done, or when its caller is gone.
+#[derive(Debug)]
+struct InFlight(Arc<Flow>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Services {
+    /// All services over the gate. Messages are limited to `message_bytes`.
+    pub fn new(
+        gate: Arc<Gate>,
+        flow: Arc<Flow>,
+        message_bytes: usize,
+        health: &HealthReporter,
+    ) -> Result<Self, tonic_reflection::server::Error> {
+        let authorization = AuthorizationServiceServer::new(Authorization(Arc::clone(&gate)))
+            .max_decoding_message_size(message_bytes);
+        let documents = Documents(Arc::clone(&gate));
+        let grants = GrantServiceServer::new(Grants(Arc::clone(&gate)));
+        let profiles = ProfileServiceServer::new(documents.clone());
+        let common_ports = CommonPortsServiceServer::new(documents);
+        let others = Routes::new(profiles.max_decoding_message_size(DOCUMENT_BYTES_MAX))
+            .add_service(common_ports.max_decoding_message_size(DOCUMENT_BYTES_MAX))
+            .add_service(grants.max_decoding_message_size(message_bytes))
+            .add_service(AuditServiceServer::new(Audit).max_decoding_message_size(message_bytes))
+            .add_service(tonic_health::pb::health_server::HealthServer::new(
+                tonic_health::server::HealthService::from_health_reporter(health.clone()),
+            ))
+            .add_service(reflection()?.build_v1()?)
+            .add_service(reflection()?.build_v1alpha()?)
+            .prepare();
+        Ok(Self { gate, authorization, others, flow })
+    }
+
+    /// Serves one request of a caller.
+    pub fn call(
+        &self,
+        caller: Caller,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let is_health = request.uri().path().starts_with(HEALTH);
+        let deadline = deadline(request.headers());
+        let call = Call { caller, deadline };
+        let entered = if is_health {
+            Ok(None)
+        } else {
+            self.flow.enter().and_then(|entered| self.gate.enter(&call).map(|()| Some(entered)))
+        };
+        request.extensions_mut().insert(call);
+        let is_authorization = request.uri().path().starts_with(AUTHORIZATION);
+        let work = match entered {
+            Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
+            Ok(entered) if is_authorization => {
+                Work::Authorization(self.authorization.clone().call(request), entered)
+            }
+            Ok(entered) => Work::Other(self.others.clone().call(request), entered),
+        };
+        async move {
+            match work {
+                Work::Refused(response) => Ok(response),
+                Work::Authorization(work, entered) => {
+                    let response = work.await;
+                    drop(entered);
+                    response
+                }
+                Work::Other(work, entered) => {
+                    let response = work.await;
+                    drop(entered);
+                    response
+                }
+            }
+        }
+    }
+}
+
+/// Largest profile or common-ports document in a message, in bytes.
+const DOCUMENT_BYTES_MAX: usize = 4 << 20;
+
+enum Work<A, B> {
+    Refused(Response<Body>),
+    Authorization(A, Option<InFlight>),
+    Other(B, Option<InFlight>),
+}
+
+fn reflection() -> Result<tonic_reflection::server::Builder<'static>, tonic_reflection::server::Error> {
+    Ok(tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
+}
+
+/// Tells health checks whether the gateway serves: as a whole, and by the service that pods call.
+pub async fn report(health: &HealthReporter, status: ServingStatus) {
+    health.set_service_status("", status).await;
+    health.set_service_status("podgate.v1.AuthorizationService", status).await;
+}
+
+/// When the answer has to be there: `grpc-timeout`, at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
+/// One that cannot be read is taken as none, as grpc-go does.
+fn deadline(headers: &HeaderMap) -> Option<podgate_engine::time::Moment> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number: u64 = digits.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(clock::now().offset(i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_every_unit_are_read_and_nonsense_is_none() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", text.parse().unwrap());
+            deadline(&headers).map(|deadline| deadline.since(clock::now()))
+        };
+        assert!(read("10S").is_some_and(|left| left > Duration::from_secs(9)));
+        assert!(read("99999999H").is_some_and(|left| left > Duration::from_secs(1 << 30)));
+        assert!(read("250m").is_some_and(|left| left <= Duration::from_millis(250)));
+        for text in ["", "S", "10", "-1S", "123456789S", "10x", "1 S"] {
+            assert_eq!(read(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn calls_in_flight_are_bounded_and_counted_down() {
+        let flow = Arc::new(Flow::new(2));
+        let first = flow.enter().unwrap();
+        let _second = flow.enter().unwrap();
+        assert!(matches!(flow.enter(), Err(Refusal::Overloaded)));
+        drop(first);
+        assert_eq!(flow.in_flight(), 1);
+        flow.drain();
+        assert!(matches!(flow.enter(), Err(Refusal::Draining)));
+        assert_eq!(flow.in_flight(), 1);
+    }
+}

@@ -1,0 +1,146 @@
+//! The one place where refusals become gRPC statuses.
+
+use std::time::Duration;
+
+use podgate_engine::admission::Limit;
+use rand::RngExt as _;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    gate::{
+        DocumentError, Refusal,
+        refusal::Violation,
+    },
+    store::StoreError,
+};
+
+/// The domain of all `ErrorInfo`.
+pub const DOMAIN: &str = "podgate.io";
+
+/// How long a caller is sent away from a gateway that cannot serve now.
+const UNAVAILABLE_MIN: Duration = Duration::from_millis(500);
+const UNAVAILABLE_MAX: Duration = Duration::from_millis(1_500);
+
+/// A refusal as a status.
+pub fn from_refusal(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::Fields(violations) => return from_violations(violations),
+        Refusal::DeadlineTooShort => (Code::DeadlineExceeded, "DEADLINE_TOO_SHORT"),
+        Refusal::PerIpCalls { .. } => (Code::ResourceExhausted, "PER_IP_CALLS"),
+        Refusal::Rate { by: Limit::App, .. } => (Code::ResourceExhausted, "APP_RATE"),
+        Refusal::Rate { by: Limit::Capacity, .. } => (Code::ResourceExhausted, "CAPACITY"),
+        Refusal::AddressNotProven(_) => (Code::PermissionDenied, "ADDRESS_NOT_PROVEN"),
+        Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
+        Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
+        Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
+        Refusal::Draining => (Code::Unavailable, "DRAINING"),
+        Refusal::Store(StoreError::Busy) => (Code::Unavailable, "STORE_BUSY"),
+        Refusal::Store(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+    };
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+    match refusal {
+        Refusal::PerIpCalls { wait } | Refusal::Rate { wait, .. } => {
+            let subject = match refusal {
+                Refusal::Rate { by: Limit::App, .. } => "app",
+                Refusal::Rate { .. } => "gateway",
+                _ => "address",
+            };
+            details.set_retry_info(Some(spread(*wait)));
+            details.add_quota_failure_violation(subject, refusal.to_string());
+        }
+        Refusal::NoPolicy | Refusal::Overloaded | Refusal::Draining | Refusal::Store(_) => {
+            details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
+        }
+        Refusal::Fields(_)
+        | Refusal::DeadlineTooShort
+        | Refusal::AddressNotProven(_)
+        | Refusal::RoleNotAllowed => {}
+    }
+    metrics::counter!("podgate_refusals_total", "reason" => reason).increment(1);
+    Status::with_error_details(code, refusal.to_string(), details)
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        if let Refusal::Store(failure) = &refusal {
+            tracing::error!(error = %failure, "a call was refused by the store");
+        }
+        from_refusal(&refusal)
+    }
+}
+
+impl From<DocumentError> for Status {
+    fn from(error: DocumentError) -> Self {
+        let (code, reason) = match error {
+            DocumentError::Refused(refusal) => return refusal.into(),
+            DocumentError::Faulty(faults) => {
+                let violations = faults.into_iter();
+                let violations: Vec<Violation> = violations
+                    .map(|fault| Violation { field: fault.path, description: fault.message })
+                    .collect();
+                return from_violations(&violations);
+            }
+            DocumentError::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
+            DocumentError::ReadOnly { .. } => (Code::FailedPrecondition, "READ_ONLY_FILE"),
+            DocumentError::EtagMismatch { .. } => (Code::Aborted, "ETAG_MISMATCH"),
+        };
+        let details = ErrorDetails::with_error_info(reason, DOMAIN, []);
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+/// Wrong fields, all at once. The message names the first: many clients show nothing else.
+pub fn from_violations(violations: &[Violation]) -> Status {
+    let mut details = ErrorDetails::with_error_info("INVALID_FIELD", DOMAIN, []);
+    for violation in violations {
+        details.add_bad_request_violation(&violation.field, &violation.description);
+    }
+    let message = match violations {
+        [] => "a field is invalid".to_owned(),
+        [only] => format!("{}: {}", only.field, only.description),
+        [first, rest @ ..] => format!("{}: {} (and {} more)", first.field, first.description, rest.len()),
+    };
+    metrics::counter!("podgate_refusals_total", "reason" => "INVALID_FIELD").increment(1);
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// What this gateway does not serve yet.
+pub fn not_served(call: &str) -> Status {
+    let details = ErrorDetails::with_error_info("NOT_SERVED", DOMAIN, []);
+    Status::with_error_details(Code::Unimplemented, format!("{call} is not served by this gateway yet"), details)
+}
+
+/// A delay for a wait that nobody booked, from U(w, 2w + 1 s): told exactly, it would bring all who wait back at the
+/// same instant.
+fn spread(wait: Duration) -> Duration {
+    between(wait, wait * 2 + Duration::from_secs(1))
+}
+
+fn between(shortest: Duration, longest: Duration) -> Duration {
+    rand::rng().random_range(shortest..=longest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unbooked_wait_is_spread() {
+        let wait = Duration::from_millis(300);
+        let told: Vec<Duration> = (0..1_000).map(|_| spread(wait)).collect();
+        assert!(told.iter().all(|delay| (wait..=Duration::from_millis(1_600)).contains(delay)));
+        let mean = told.iter().sum::<Duration>() / 1_000;
+        assert!((Duration::from_millis(850)..Duration::from_millis(1_050)).contains(&mean), "{mean:?}");
+    }
+
+    #[test]
+    fn a_throttled_caller_learns_when_to_come_and_why() {
+        let status = from_refusal(&Refusal::Rate { by: Limit::App, wait: Duration::from_secs(2) });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert!(details.retry_info().unwrap().retry_delay.unwrap() >= Duration::from_secs(2));
+        assert_eq!(details.error_info().unwrap().reason, "APP_RATE");
+        assert_eq!(details.quota_failure().unwrap().violations.len(), 1);
+    }
+}

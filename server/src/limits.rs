@@ -1,0 +1,4 @@
+//! Limits that need no policy: how often an address may call.
+
+pub mod addresses;
+pub mod per_ip;

@@ -1,0 +1,91 @@
+//! One connection: HTTP/2 with every limit set by hand, since the defaults have none.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use hyper::{server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::watch};
+use tracing::debug;
+
+use crate::{
+    authn::Caller,
+    grpc::service::Services,
+    serve::{listener::Accepted, workers::Shutdown},
+};
+
+/// Calls at once on one connection.
+const STREAMS_MAX: u32 = 256;
+/// Streams that may be reset before they are accepted (CVE-2023-44487, rapid reset).
+const RESETS_PENDING_MAX: usize = 64;
+/// Streams that we may reset for the peer's errors before the connection ends (RUSTSEC-2024-0003).
+const RESETS_LOCAL_MAX: usize = 1_024;
+/// Largest header list, in bytes: room for a service-account token.
+const HEADER_BYTES_MAX: u32 = 16 << 10;
+/// What is buffered for a peer that does not read, a stream.
+const SEND_BUFFER_MAX: usize = 64 << 10;
+/// A peer that does not answer a ping is gone.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// Who connects asks soon, or makes room for those who do.
+const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
+
+/// Serves a connection until either side ends it.
+pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::Receiver<Shutdown>) {
+    let Accepted { stream, peer, place } = accepted;
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
+    };
+    let caller = Caller::from_peer(peer.ip());
+    let has_called = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let has_called = Arc::clone(&has_called);
+        move |request| {
+            has_called.store(true, Ordering::Relaxed);
+            services.call(caller, request)
+        }
+    });
+    let mut connection = pin!(
+        http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(STREAMS_MAX)
+            .max_pending_accept_reset_streams(RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(RESETS_LOCAL_MAX)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_send_buf_size(SEND_BUFFER_MAX)
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_ANSWERED_WITHIN)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut first_call = pin!(tokio::time::sleep(FIRST_CALL_WITHIN));
+    let (mut is_draining, mut is_waited_for) = (false, true);
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = first_call.as_mut(), if is_waited_for => {
+                if !has_called.load(Ordering::Relaxed) {
+                    metrics::counter!("podgate_connections_idle_total").increment(1);
+                    break Ok(());
+                }
+                is_waited_for = false;
+            }
+            changed = shutdown.changed(), if !is_draining => {
+                is_draining = true;
+                if changed.is_ok() {
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, %error, "a connection ended");
+    }
+    drop(place);
+}

@@ -1,0 +1,100 @@
+//! The thread that keeps the files' policy in force.
+
+use std::{io, path::PathBuf, sync::Arc, thread};
+
+use podgate_engine::profile::{Source, Sourced};
+use podgate_proto::v1;
+use tracing::{error, info};
+
+use crate::{
+    clock,
+    gate::Gate,
+    grpc::convert::document::DocumentMessage,
+    source::{
+        directory::{Directory, Documents, Look},
+        watch::{Bell, Wake, Watch},
+    },
+    store::{Kept, Kind, StoreError},
+};
+
+/// Reads what the store keeps of the API's documents.
+pub fn kept_documents(kept: &Kept) -> Result<Documents, StoreError> {
+    let mut documents = Documents::default();
+    for (kind, name, bytes) in &kept.documents {
+        match kind {
+            Kind::Profile => {
+                let profile = read::<v1::Profile>("profiles", name, bytes)?;
+                let etag = profile.etag();
+                let sourced = Sourced { document: Arc::new(profile), etag, source: Source::Api };
+                documents.profiles.insert(name.as_str().into(), sourced);
+            }
+            Kind::CommonPorts => {
+                let common = read::<v1::CommonPorts>("common_ports", name, bytes)?;
+                let etag = common.etag();
+                let sourced = Sourced { document: Arc::new(common), etag, source: Source::Api };
+                documents.common.insert(name.as_str().into(), sourced);
+            }
+        }
+    }
+    Ok(documents)
+}
+
+fn read<M: DocumentMessage>(table: &'static str, name: &str, bytes: &[u8]) -> Result<M::Document, StoreError> {
+    let unreadable = |why: String| StoreError::Record { table, key: name.to_owned(), why };
+    let message = M::decode(bytes).map_err(|error| unreadable(error.to_string()))?;
+    message.read().map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        unreadable(faults.join("; "))
+    })
+}
+
+/// Starts the thread; it reads the directory at once, and then whenever it changes or the bell rings.
+pub fn start(gate: &Arc<Gate>, root: PathBuf) -> io::Result<Bell> {
+    let watch = Watch::new(&root);
+    let bell = watch.bell();
+    let gate = Arc::downgrade(gate);
+    let mut directory = Directory::new(root);
+    thread::Builder::new().name("policy".to_owned()).spawn(move || {
+        loop {
+            let Some(gate) = gate.upgrade() else {
+                return;
+            };
+            look(&gate, &mut directory);
+            drop(gate);
+            if watch.wait() == Wake::Over {
+                return;
+            }
+        }
+    })?;
+    Ok(bell)
+}
+
+fn look(gate: &Gate, directory: &mut Directory) {
+    let began = clock::now();
+    let reloads = |result| metrics::counter!("podgate_policy_reloads_total", "result" => result);
+    match directory.look() {
+        Look::Unchanged => gate.policies().set_faults(Vec::new()),
+        Look::Changed { documents, files_read } => {
+            let read_ms = clock::now().since(began).as_millis() as u64;
+            info!(files_read, read_ms, directory = %directory.root().display(), "profiles were read");
+            gate.policies().set_files(documents);
+            reloads("good").increment(1);
+            metrics::gauge!("podgate_policy_faults").set(0.0);
+        }
+        Look::Faulty(faults) => {
+            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            if gate.policies().faults() != faults {
+                for fault in &faults {
+                    error!(%fault, "a profile is faulty");
+                }
+                error!(
+                    faults = faults.len(),
+                    "the profiles are faulty as a whole; what was in force before stays in force"
+                );
+                reloads("faulty").increment(1);
+            }
+            metrics::gauge!("podgate_policy_faults").set(faults.len() as f64);
+            gate.policies().set_faults(faults);
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Logs and metrics.
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::Arc,
+};
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::{
+    config::{Config, values::LogFormat},
+    gate::Gate,
+    grpc::service::Flow,
+    serve::listener::Places,
+};
+
+/// Buckets of durations, in seconds.
+const SECONDS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+/// Buckets of counts.
+const COUNTS: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Sends log lines to standard error: text on a terminal, else JSON, unless it is set.
+pub fn log(config: &Config) {
+    let filter = EnvFilter::new(&config.log_level);
+    let is_json = match config.log_format {
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second call in one process (the load tester starts gateways as processes, tests do not) changes nothing.
+    let started = if is_json {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(io::stderr)).try_init()
+    } else {
+        let colours = io::stderr().is_terminal();
+        registry.with(fmt::layer().with_ansi(colours).with_writer(io::stderr)).try_init()
+    };
+    drop(started);
+}
+
+/// Installs the recorder of metrics.
+pub fn install_metrics() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_commands".to_owned()), &COUNTS)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!("podgate_decisions_total", "Authorize calls answered, by outcome");
+    describe_counter!("podgate_refusals_total", "Calls refused, by reason");
+    describe_counter!("podgate_connections_refused_total", "Connections refused, by reason");
+    describe_counter!("podgate_connections_idle_total", "Connections closed because nobody asked anything on them");
+    describe_counter!("podgate_store_busy_total", "Writes refused because too many were waiting");
+    describe_counter!("podgate_store_failures_total", "Groups of writes that failed");
+    describe_counter!("podgate_policy_reloads_total", "Readings of changed profiles, by result");
+    describe_gauge!("podgate_policy_faults", "Faults of the profiles on disk; 0: what is on disk is in force");
+    describe_gauge!("podgate_policy_profiles", "Profiles in force");
+    describe_gauge!("podgate_policy_common_ports", "Common-ports documents in force");
+    describe_gauge!("podgate_grants", "Living grants");
+    describe_gauge!("podgate_connections", "Connections held");
+    describe_gauge!("podgate_calls_in_flight", "Calls being worked on");
+    describe_gauge!("podgate_addresses_tracked", "Addresses in the per-IP limiter");
+    describe_gauge!("podgate_addresses_overflowed", "Calls counted in the per-IP limiter's shared bucket");
+    describe_histogram!("podgate_store_commit_seconds", "Time of a commit of the store");
+    describe_histogram!("podgate_store_group_commands", "Writes in one commit of the store");
+}
+
+/// What is measured when somebody looks.
+#[derive(Clone, Debug)]
+pub struct Gauges {
+    /// The gate.
+    pub gate: Arc<Gate>,
+    /// Calls in flight.
+    pub flow: Arc<Flow>,
+    /// Connections held.
+    pub places: Arc<Places>,
+}
+
+impl Gauges {
+    /// Measures.
+    pub fn update(&self) {
+        let (tracked, overflowed) = self.gate.per_ip().usage();
+        metrics::gauge!("podgate_grants").set(self.gate.store().grants().len() as f64);
+        metrics::gauge!("podgate_connections").set(self.places.held() as f64);
+        metrics::gauge!("podgate_calls_in_flight").set(self.flow.in_flight() as f64);
+        metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
+        metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
+    }
+}

@@ -1,0 +1,144 @@
+//! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
+
+pub mod database;
+pub mod index;
+pub mod record;
+pub mod writer;
+
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc::SyncSender, mpsc::TrySendError},
+};
+
+use podgate_engine::{grant::Grant, lease::NewGrant};
+use tokio::sync::oneshot;
+
+pub use self::{
+    database::{Kept, Kind},
+    index::GrantIndex,
+    writer::{Ending, Target},
+};
+use crate::store::writer::{Command, Writer};
+
+/// Commands that wait for the writer; beyond these, callers are told to come again.
+const QUEUE_MAX: usize = 8_192;
+
+/// Why the store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The directory cannot be used.
+    #[error("the store directory {directory} cannot be used")]
+    Directory {
+        /// The directory.
+        directory: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the store {0} is open in another process; each gateway needs a store of its own")]
+    InUse(PathBuf),
+    /// The database failed.
+    #[error("the store failed: {0}")]
+    Database(Arc<redb::Error>),
+    /// A record cannot be read back.
+    #[error("the store holds a record that cannot be read: {table} {key}: {why}")]
+    Record {
+        /// The table.
+        table: &'static str,
+        /// The record's key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Too many writes are waiting.
+    #[error("the store has too much to do")]
+    Busy,
+    /// The group of writes failed; nothing of it was committed.
+    #[error("the store could not write; the gateway's log says why")]
+    NotWritten,
+    /// The store has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl<E: Into<redb::Error>> From<E> for StoreError {
+    fn from(error: E) -> Self {
+        Self::Database(Arc::new(error.into()))
+    }
+}
+
+/// A handle to the store. Writes go to one thread, which commits them in groups; grants are read from memory.
+#[derive(Debug)]
+pub struct Store {
+    commands: SyncSender<Command>,
+    grants: Arc<GrantIndex>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// What comes back of a write, once it is durable.
+pub type Pending<T> = oneshot::Receiver<Result<T, StoreError>>;
+
+impl Store {
+    /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
+    pub fn open(directory: &std::path::Path) -> Result<(Self, Kept), StoreError> {
+        let (mut database, kept) = database::Database::open(directory)?;
+        let grants = Arc::new(GrantIndex::new(database.load_grants()?));
+        let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
+        let writer = Writer::new(database, Arc::clone(&grants), kept.next_grant);
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
+        Ok((Self { commands, grants, thread }, kept))
+    }
+
+    /// The living grants, in memory.
+    pub fn grants(&self) -> &Arc<GrantIndex> {
+        &self.grants
+    }
+
+    /// Records a grant.
+    pub fn grant(&self, new: NewGrant) -> Result<Pending<Arc<Grant>>, StoreError> {
+        self.send(|reply| Command::Grant(Box::new(new), reply))
+    }
+
+    /// Ends grants; returns how many it ended.
+    pub fn end(&self, ending: Ending) -> Result<Pending<u32>, StoreError> {
+        self.send(|reply| Command::End(ending, reply))
+    }
+
+    /// Keeps a document, in place of any of its name.
+    pub fn put_document(&self, kind: Kind, name: &str, bytes: Vec<u8>) -> Result<Pending<()>, StoreError> {
+        self.send(|reply| Command::PutDocument(kind, name.to_owned(), bytes, reply))
+    }
+
+    /// Forgets a document.
+    pub fn delete_document(&self, kind: Kind, name: &str) -> Result<Pending<()>, StoreError> {
+        self.send(|reply| Command::DeleteDocument(kind, name.to_owned(), reply))
+    }
+
+    fn send<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<Pending<T>, StoreError> {
+        let (reply, pending) = oneshot::channel();
+        match self.commands.try_send(command(reply)) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => {
+                metrics::counter!("podgate_store_busy_total").increment(1);
+                Err(StoreError::Busy)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+        }
+    }
+
+    /// Finishes what is queued, and closes the database.
+    pub fn close(self) {
+        drop(self.commands);
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+

@@ -1,0 +1,158 @@
+//! The database file: redb, with a table for grants and one for each kind of document.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use podgate_engine::grant::{Grant, GrantId};
+use podgate_proto::store::GrantRecord;
+use prost::Message as _;
+use redb::{DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+
+use crate::store::{StoreError, record};
+
+pub(crate) const GRANTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("grants");
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const NEXT_GRANT: &str = "next_grant";
+
+/// The kinds of documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Profiles.
+    Profile,
+    /// Common ports.
+    CommonPorts,
+}
+
+impl Kind {
+    fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        match self {
+            Self::Profile => TableDefinition::new("profiles"),
+            Self::CommonPorts => TableDefinition::new("common_ports"),
+        }
+    }
+}
+
+/// What a store held when it was opened.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Documents of the API, encoded.
+    pub documents: Vec<(Kind, String, Vec<u8>)>,
+    /// The id of the next grant.
+    pub next_grant: GrantId,
+    /// Whether this is a new store; if not, a gateway has admitted from it before, nobody knows how lately.
+    pub is_new: bool,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    file: PathBuf,
+    open: Option<redb::Database>,
+}
+
+impl Database {
+    pub(crate) fn open(directory: &Path) -> Result<(Self, Kept), StoreError> {
+        let refuse = |source| StoreError::Directory { directory: directory.to_owned(), source };
+        fs::create_dir_all(directory).map_err(refuse)?;
+        let file = directory.join("podgate.redb");
+        let is_new = !file.try_exists().map_err(refuse)?;
+        let mut database = Self { open: Some(open_file(&file)?), file };
+        let write = database.begin()?;
+        write.open_table(GRANTS)?;
+        let next_grant = write.open_table(META)?.get(NEXT_GRANT)?.map_or(1, |id| id.value());
+        let mut documents = Vec::new();
+        for kind in [Kind::Profile, Kind::CommonPorts] {
+            let table = write.open_table(kind.table())?;
+            for entry in table.iter()? {
+                let (name, bytes) = entry?;
+                documents.push((kind, name.value().to_owned(), bytes.value().to_owned()));
+            }
+        }
+        write.commit()?;
+        Ok((database, Kept { documents, next_grant: GrantId(next_grant), is_new }))
+    }
+
+    pub(crate) fn load_grants(&mut self) -> Result<BTreeMap<GrantId, Arc<Grant>>, StoreError> {
+        let read = self.opened()?.begin_read()?;
+        let mut grants = BTreeMap::new();
+        for entry in read.open_table(GRANTS)?.iter()? {
+            let (id, bytes) = entry?;
+            let id = GrantId(id.value());
+            let grant = GrantRecord::decode(bytes.value())
+                .map_err(|error| error.to_string())
+                .and_then(|decoded| record::from_record(id, decoded))
+                .map_err(|why| StoreError::Record { table: "grants", key: id.to_string(), why })?;
+            grants.insert(id, Arc::new(grant));
+        }
+        Ok(grants)
+    }
+
+    /// Begins a group of writes; its commit is durable.
+    pub(crate) fn begin(&mut self) -> Result<WriteTransaction, StoreError> {
+        let mut write = self.opened()?.begin_write()?;
+        write.set_durability(Durability::Immediate)?;
+        Ok(write)
+    }
+
+    /// Closes the file after a failure: redb wants it opened anew, which the next group of writes does.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+
+    fn opened(&mut self) -> Result<&redb::Database, StoreError> {
+        match &mut self.open {
+            Some(database) => Ok(database),
+            closed => Ok(closed.insert(open_file(&self.file)?)),
+        }
+    }
+}
+
+fn open_file(file: &Path) -> Result<redb::Database, StoreError> {
+    redb::Database::create(file).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(file.to_owned()),
+        other => other.into(),
+    })
+}
+
+/// Writes changed grants, and forgets ended ones.
+pub(crate) fn write_grants<'a>(
+    write: &WriteTransaction,
+    changes: impl Iterator<Item = (GrantId, Option<&'a Grant>)>,
+    next_grant: GrantId,
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(GRANTS)?;
+    let mut buffer = Vec::new();
+    for (id, change) in changes {
+        match change {
+            Some(grant) => {
+                buffer.clear();
+                record::to_record(grant).encode_raw(&mut buffer);
+                table.insert(id.0, buffer.as_slice())?;
+            }
+            None => {
+                table.remove(id.0)?;
+            }
+        }
+    }
+    write.open_table(META)?.insert(NEXT_GRANT, next_grant.0)?;
+    Ok(())
+}
+
+/// Writes or forgets a document.
+pub(crate) fn write_document(
+    write: &WriteTransaction,
+    kind: Kind,
+    name: &str,
+    bytes: Option<&[u8]>,
+) -> Result<(), StoreError> {
+    let mut table = write.open_table(kind.table())?;
+    match bytes {
+        Some(bytes) => table.insert(name, bytes)?,
+        None => table.remove(name)?,
+    };
+    Ok(())
+}

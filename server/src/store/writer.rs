@@ -1,0 +1,268 @@
+//! The one thread that writes: it gathers what is queued, commits it as a group, and answers only then.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, mpsc::Receiver},
+};
+
+use podgate_engine::{
+    grant::{Grant, GrantId, Place},
+    lease::{self, NewGrant},
+    time::WallTime,
+};
+use rustc_hash::FxHashMap;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::{
+    clock,
+    store::{
+        StoreError,
+        database::{self, Database, Kind},
+        index::{GrantIndex, PlaceRef, place_of},
+    },
+};
+
+/// Most commands of one commit.
+const GROUP_MAX: usize = 1_024;
+/// Most grants that one command ends.
+const ENDED_MAX: usize = 100_000;
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Grant(Box<NewGrant>, Reply<Arc<Grant>>),
+    End(Ending, Reply<u32>),
+    PutDocument(Kind, String, Vec<u8>, Reply<()>),
+    DeleteDocument(Kind, String, Reply<()>),
+}
+
+/// Which grants are to end.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// The holder gives it back.
+    Release {
+        /// The grant.
+        id: GrantId,
+        /// Uid of its holder; a grant of another is left alone.
+        uid: String,
+        /// The latest generation that the holder knows; 0: any.
+        generation: u64,
+        /// The address that the call comes from, where that has to be the grant's.
+        from: Option<IpAddr>,
+    },
+    /// Someone takes it back.
+    Revoke(Target),
+    /// Its time is over; at most so many at once.
+    Expire(usize),
+}
+
+/// Whose grants are taken back.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// This one.
+    Grant(GrantId),
+    /// All of an app.
+    App(String),
+    /// All on an address, whatever the cluster.
+    Address(IpAddr),
+}
+
+#[derive(Debug)]
+pub(crate) struct Writer {
+    database: Database,
+    index: Arc<GrantIndex>,
+    next_grant: GrantId,
+}
+
+/// What a group changes, before it is committed and in force.
+#[derive(Debug, Default)]
+struct Group {
+    places: FxHashMap<Place, Vec<Arc<Grant>>>,
+    changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
+    documents: Vec<(Kind, String, Option<Vec<u8>>)>,
+    answers: Vec<Answer>,
+}
+
+#[derive(Debug)]
+enum Answer {
+    Granted(Arc<Grant>, Reply<Arc<Grant>>),
+    Ended(u32, Reply<u32>),
+    Written(Reply<()>),
+}
+
+impl Writer {
+    pub(crate) fn new(database: Database, index: Arc<GrantIndex>, next_grant: GrantId) -> Self {
+        Self { database, index, next_grant }
+    }
+
+    /// Works until nobody can send any more.
+    pub(crate) fn run(mut self, queue: &Receiver<Command>) {
+        let commit_seconds = metrics::histogram!("podgate_store_commit_seconds");
+        let group_commands = metrics::histogram!("podgate_store_group_commands");
+        while let Ok(first) = queue.recv() {
+            let mut group = Group::default();
+            let wall = clock::wall();
+            self.take(&mut group, first, wall);
+            while group.answers.len() < GROUP_MAX {
+                match queue.try_recv() {
+                    Ok(command) => self.take(&mut group, command, wall),
+                    Err(_) => break,
+                }
+            }
+            group_commands.record(group.answers.len() as f64);
+            let began = clock::now();
+            let committed = self.commit(&group);
+            commit_seconds.record(clock::now().since(began).as_secs_f64());
+            match committed {
+                Ok(()) => {
+                    self.index.publish(group.places.into_iter(), group.changes.into_iter());
+                    group.answers.into_iter().for_each(Answer::send);
+                }
+                Err(failure) => {
+                    metrics::counter!("podgate_store_failures_total").increment(1);
+                    error!(error = %failure, commands = group.answers.len(), "nothing of a group was committed");
+                    group.answers.into_iter().for_each(Answer::fail);
+                    self.database.close();
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, group: &mut Group, command: Command, wall: WallTime) {
+        match command {
+            Command::Grant(new, reply) => {
+                let place =
+                    Place { cluster: new.subject.cluster.clone(), address: new.subject.address };
+                let living = self.grants_at(group, &place);
+                let placement = lease::place(&living, *new, self.next_grant, wall);
+                if placement.grant.id == self.next_grant {
+                    self.next_grant = GrantId(self.next_grant.0 + 1);
+                }
+                for ended in &placement.ended {
+                    group.changes.insert(ended.id, None);
+                }
+                let kept = living.into_iter().filter(|grant| {
+                    grant.id != placement.grant.id && !placement.ended.iter().any(|ended| ended.id == grant.id)
+                });
+                let grants = kept.chain([Arc::clone(&placement.grant)]).collect();
+                group.places.insert(place, grants);
+                group.changes.insert(placement.grant.id, Some(Arc::clone(&placement.grant)));
+                group.answers.push(Answer::Granted(placement.grant, reply));
+            }
+            Command::End(ending, reply) => {
+                let ended = self.wanted(group, &ending, wall);
+                for grant in &ended {
+                    self.end(group, grant);
+                }
+                let count = match ending {
+                    // What had expired was over before.
+                    Ending::Release { .. } | Ending::Revoke(_) => {
+                        ended.iter().filter(|grant| grant.lives(wall)).count()
+                    }
+                    Ending::Expire(_) => ended.len(),
+                };
+                group.answers.push(Answer::Ended(count as u32, reply));
+            }
+            Command::PutDocument(kind, name, bytes, reply) => {
+                group.documents.push((kind, name, Some(bytes)));
+                group.answers.push(Answer::Written(reply));
+            }
+            Command::DeleteDocument(kind, name, reply) => {
+                group.documents.push((kind, name, None));
+                group.answers.push(Answer::Written(reply));
+            }
+        }
+    }
+
+    /// The grants on an address as this group leaves them so far.
+    fn grants_at(&self, group: &Group, place: &Place) -> Vec<Arc<Grant>> {
+        match group.places.get(place) {
+            Some(grants) => grants.clone(),
+            None => {
+                let place = PlaceRef { cluster: &place.cluster, address: place.address };
+                self.index.at(place).map(|grants| grants.to_vec()).unwrap_or_default()
+            }
+        }
+    }
+
+    fn grant(&self, group: &Group, id: GrantId) -> Option<Arc<Grant>> {
+        match group.changes.get(&id) {
+            Some(change) => change.clone(),
+            None => self.index.get(id),
+        }
+    }
+
+    /// The grants that `ending` means, as this group leaves them so far.
+    fn wanted(&self, group: &Group, ending: &Ending, wall: WallTime) -> Vec<Arc<Grant>> {
+        let search = |most: usize, wanted: &dyn Fn(&Grant) -> bool| -> Vec<Arc<Grant>> {
+            let known = self.index.find(most, |grant| wanted(grant) && !group.changes.contains_key(&grant.id));
+            let fresh = group.changes.values().flatten().filter(|grant| wanted(grant)).cloned();
+            known.into_iter().chain(fresh).take(most).collect()
+        };
+        match ending {
+            Ending::Release { id, uid, generation, from } => {
+                let held = self.grant(group, *id).into_iter();
+                held.filter(|grant| {
+                    *grant.subject.kind.uid() == **uid
+                        && (*generation == 0 || grant.generation <= *generation)
+                        && from.is_none_or(|from| from == grant.subject.address)
+                })
+                .collect()
+            }
+            Ending::Revoke(Target::Grant(id)) => self.grant(group, *id).into_iter().collect(),
+            Ending::Revoke(Target::App(app)) => search(ENDED_MAX, &|grant| *grant.app == **app),
+            Ending::Revoke(Target::Address(address)) => {
+                search(ENDED_MAX, &|grant| grant.subject.address == *address)
+            }
+            Ending::Expire(most) => search(*most, &|grant| !grant.lives(wall)),
+        }
+    }
+
+    fn end(&self, group: &mut Group, grant: &Grant) {
+        let place = place_of(grant);
+        let mut grants = self.grants_at(group, &place);
+        grants.retain(|other| other.id != grant.id);
+        group.places.insert(place, grants);
+        group.changes.insert(grant.id, None);
+    }
+
+    fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
+        if group.changes.is_empty() && group.documents.is_empty() {
+            return Ok(());
+        }
+        let write = self.database.begin()?;
+        if !group.changes.is_empty() {
+            let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
+            database::write_grants(&write, changes, self.next_grant)?;
+        }
+        for (kind, name, bytes) in &group.documents {
+            database::write_document(&write, *kind, name, bytes.as_deref())?;
+        }
+        write.commit()?;
+        Ok(())
+    }
+
+}
+
+impl Answer {
+    // Whoever waited may have left; what is durable stays so.
+    fn send(self) {
+        match self {
+            Self::Granted(grant, reply) => drop(reply.send(Ok(grant))),
+            Self::Ended(count, reply) => drop(reply.send(Ok(count))),
+            Self::Written(reply) => drop(reply.send(Ok(()))),
+        }
+    }
+
+    fn fail(self) {
+        match self {
+            Self::Granted(_, reply) => drop(reply.send(Err(StoreError::NotWritten))),
+            Self::Ended(_, reply) => drop(reply.send(Err(StoreError::NotWritten))),
+            Self::Written(reply) => drop(reply.send(Err(StoreError::NotWritten))),
+        }
+    }
+}
