@@ -33,6 +33,7 @@ pub struct Gate {
     policies: Policies,
     capacity: Mutex<Bucket>,
     store: Store,
+    outcomes: authorize::Outcomes,
 }
 
 /// One call, as the adapters hand it in.
@@ -55,7 +56,13 @@ impl Gate {
             policies::History::None => Bucket::full(config.capacity, now),
             policies::History::Unknown => Bucket::drained(config.capacity, now),
         };
-        Self { per_ip: PerIpLimit::new(&config.per_ip), policies, capacity: Mutex::new(capacity), store }
+        Self {
+            per_ip: PerIpLimit::new(&config.per_ip),
+            policies,
+            capacity: Mutex::new(capacity),
+            store,
+            outcomes: authorize::Outcomes::new(),
+        }
     }
 
     /// The limit on calls of one address.

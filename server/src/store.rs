@@ -1,5 +1,6 @@
 //! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
 
+pub mod courier;
 pub mod database;
 pub mod index;
 pub mod record;
@@ -15,6 +16,7 @@ use podgate_engine::{grant::Grant, lease::NewGrant};
 use tokio::sync::oneshot;
 
 pub use self::{
+    courier::Courier,
     database::{Kept, Kind},
     index::GrantIndex,
     writer::{Ending, Target},
@@ -100,7 +102,7 @@ impl Store {
 
     /// Records a grant.
     pub fn grant(&self, new: NewGrant) -> Result<Pending<Arc<Grant>>, StoreError> {
-        self.send(|reply| Command::Grant(Box::new(new), reply))
+        self.send(|reply| Command::Grant(Box::new(new), reply, Courier::of_this_thread()))
     }
 
     /// Ends grants; returns how many it ended.

@@ -1,1 +1,22 @@
-//! What the end-to-end tests share.
+//! What the end-to-end tests share: the real binaries as children, real sockets to them, and nothing of their insides.
+//!
+//! In reading order:
+
+pub mod clock;
+pub mod eventually;
+
+pub mod binary;
+pub mod home;
+pub mod page;
+
+pub mod gateway;
+pub mod init;
+
+pub mod caller;
+pub mod raw;
+pub mod refusal;
+pub mod requests;
+pub mod yaml;
+
+pub mod rust_file;
+pub mod workspace;

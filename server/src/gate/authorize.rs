@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::Counter;
 use podgate_engine::{
     admission::Passage,
     bucket::Bucket,
@@ -76,13 +77,13 @@ pub struct Explained {
 
 impl Gate {
     /// Decides about a request for access; admits and records it where it is allowed.
-    pub async fn authorize(&self, call: &Call, asked: Asked) -> Result<Authorized, Refusal> {
-        prove_address(call, &asked)?;
+    pub async fn authorize(&self, call: &Call, asked: &Asked) -> Result<Authorized, Refusal> {
+        prove_address(call, asked)?;
         let (authorized, pending) = {
             let in_force = self.policies.in_force()?;
             let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
-            match self.decide_and_admit(in_force, &asked)? {
-                Admitted::Answered(authorized) => return Ok(self.note(&asked, authorized)),
+            match self.decide_and_admit(in_force, asked)? {
+                Admitted::Answered(authorized) => return Ok(self.note(asked, authorized)),
                 Admitted::Recording { decision, revision, new } => {
                     ((decision, revision), self.store.grant(*new)?)
                 }
@@ -90,7 +91,7 @@ impl Gate {
         };
         let (decision, revision) = authorized;
         let grant = within_deadline(call, pending).await?.map_err(|_| crate::store::StoreError::Closed)??;
-        Ok(self.note(&asked, Authorized { decision, outcome: Outcome::Granted(grant), revision }))
+        Ok(self.note(asked, Authorized { decision, outcome: Outcome::Granted(grant), revision }))
     }
 
     fn decide_and_admit(&self, in_force: &InForce, asked: &Asked) -> Result<Admitted, Refusal> {
@@ -143,13 +144,13 @@ impl Gate {
     }
 
     fn note(&self, asked: &Asked, authorized: Authorized) -> Authorized {
-        let outcome = match &authorized.outcome {
-            Outcome::Common => "common",
-            Outcome::Repeated(_) => "repeated",
-            Outcome::Granted(_) => "granted",
-            Outcome::Denied(_) => "denied",
+        let (outcome, counter) = match &authorized.outcome {
+            Outcome::Common => ("common", &self.outcomes.common),
+            Outcome::Repeated(_) => ("repeated", &self.outcomes.repeated),
+            Outcome::Granted(_) => ("granted", &self.outcomes.granted),
+            Outcome::Denied(_) => ("denied", &self.outcomes.denied),
         };
-        metrics::counter!("podgate_decisions_total", "outcome" => outcome).increment(1);
+        counter.increment(1);
         debug!(
             app = %asked.app,
             address = %asked.subject.address,
@@ -178,6 +179,27 @@ impl Gate {
             Role::Pod => None,
         };
         Ok(Explained { decision, revision: policy.revision(), bucket })
+    }
+}
+
+/// How many calls came to which outcome. The handles are kept: looking one up costs more than counting.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    common: Counter,
+    repeated: Counter,
+    granted: Counter,
+    denied: Counter,
+}
+
+impl Outcomes {
+    pub(crate) fn new() -> Self {
+        let counter = |outcome| metrics::counter!("podgate_decisions_total", "outcome" => outcome);
+        Self {
+            common: counter("common"),
+            repeated: counter("repeated"),
+            granted: counter("granted"),
+            denied: counter("denied"),
+        }
     }
 }
 

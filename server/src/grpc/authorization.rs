@@ -32,8 +32,7 @@ impl AuthorizationService for Authorization {
             return Err(not_served("Authorize with a barrier"));
         }
         let asked = request::authorize(request.into_inner(), call.caller.address)?;
-        let (app, subject) = (asked.app.clone(), asked.subject.clone());
-        let Authorized { decision, outcome, revision } = self.0.authorize(&call, asked).await?;
+        let Authorized { decision, outcome, revision } = self.0.authorize(&call, &asked).await?;
         let (origin, held) = match outcome {
             Outcome::Common => (v1::GrantOrigin::Common, None),
             Outcome::Repeated(held) => (v1::GrantOrigin::Repeated, Some(held)),
@@ -42,7 +41,7 @@ impl AuthorizationService for Authorization {
                 let denied = v1::Denied {
                     decisions: decision::decisions(&decision),
                     reason: decision::reason(denial).into(),
-                    explanation: wording::ruling(&app, &subject, &decision),
+                    explanation: wording::ruling(&asked.app, &asked.subject, &decision),
                 };
                 return Ok(answer(v1::authorize_response::Outcome::Denied(denied), revision));
             }

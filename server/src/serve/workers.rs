@@ -13,6 +13,7 @@ use tokio::{
 use crate::{
     grpc::service::Services,
     serve::{connection, listener::Accepted},
+    store::Courier,
 };
 
 /// Connections on their way to one worker.
@@ -78,6 +79,7 @@ async fn work(
     services: Services,
     mut shutdown: watch::Receiver<Shutdown>,
 ) {
+    tokio::spawn(Courier::employ());
     let mut connections = JoinSet::new();
     let drain_within = loop {
         tokio::select! {

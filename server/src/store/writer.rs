@@ -19,6 +19,7 @@ use crate::{
     clock,
     store::{
         StoreError,
+        courier::Courier,
         database::{self, Database, Kind},
         index::{GrantIndex, PlaceRef, place_of},
     },
@@ -34,7 +35,7 @@ type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 /// What the writer is asked to do.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Grant(Box<NewGrant>, Reply<Arc<Grant>>),
+    Grant(Box<NewGrant>, Reply<Arc<Grant>>, Option<Courier>),
     End(Ending, Reply<u32>),
     PutDocument(Kind, String, Vec<u8>, Reply<()>),
     DeleteDocument(Kind, String, Reply<()>),
@@ -85,10 +86,27 @@ struct Group {
     changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
     documents: Vec<(Kind, String, Option<Vec<u8>>)>,
     answers: Vec<Answer>,
+    parcels: Vec<(Courier, Vec<Answer>)>,
+}
+
+impl Group {
+    fn commands(&self) -> usize {
+        self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
+    }
+
+    fn answer(&mut self, answer: Answer, courier: Option<Courier>) {
+        match courier {
+            None => self.answers.push(answer),
+            Some(courier) => match self.parcels.iter_mut().find(|(other, _)| other.same_as(&courier)) {
+                Some((_, parcel)) => parcel.push(answer),
+                None => self.parcels.push((courier, vec![answer])),
+            },
+        }
+    }
 }
 
 #[derive(Debug)]
-enum Answer {
+pub(crate) enum Answer {
     Granted(Arc<Grant>, Reply<Arc<Grant>>),
     Ended(u32, Reply<u32>),
     Written(Reply<()>),
@@ -107,13 +125,13 @@ impl Writer {
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
-            while group.answers.len() < GROUP_MAX {
+            while group.commands() < GROUP_MAX {
                 match queue.try_recv() {
                     Ok(command) => self.take(&mut group, command, wall),
                     Err(_) => break,
                 }
             }
-            group_commands.record(group.answers.len() as f64);
+            group_commands.record(group.commands() as f64);
             let began = clock::now();
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
@@ -121,11 +139,13 @@ impl Writer {
                 Ok(()) => {
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
                     group.answers.into_iter().for_each(Answer::send);
+                    group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
-                    error!(error = %failure, commands = group.answers.len(), "nothing of a group was committed");
-                    group.answers.into_iter().for_each(Answer::fail);
+                    error!(error = %failure, commands = group.commands(), "nothing of a group was committed");
+                    let parcels = group.parcels.into_iter().flat_map(|(_, parcel)| parcel);
+                    group.answers.into_iter().chain(parcels).for_each(Answer::fail);
                     self.database.close();
                 }
             }
@@ -134,7 +154,7 @@ impl Writer {
 
     fn take(&mut self, group: &mut Group, command: Command, wall: WallTime) {
         match command {
-            Command::Grant(new, reply) => {
+            Command::Grant(new, reply, courier) => {
                 let place =
                     Place { cluster: new.subject.cluster.clone(), address: new.subject.address };
                 let living = self.grants_at(group, &place);
@@ -151,7 +171,7 @@ impl Writer {
                 let grants = kept.chain([Arc::clone(&placement.grant)]).collect();
                 group.places.insert(place, grants);
                 group.changes.insert(placement.grant.id, Some(Arc::clone(&placement.grant)));
-                group.answers.push(Answer::Granted(placement.grant, reply));
+                group.answer(Answer::Granted(placement.grant, reply), courier);
             }
             Command::End(ending, reply) => {
                 let ended = self.wanted(group, &ending, wall);
@@ -250,7 +270,7 @@ impl Writer {
 
 impl Answer {
     // Whoever waited may have left; what is durable stays so.
-    fn send(self) {
+    pub(crate) fn send(self) {
         match self {
             Self::Granted(grant, reply) => drop(reply.send(Ok(grant))),
             Self::Ended(count, reply) => drop(reply.send(Ok(count))),

@@ -1,0 +1,11 @@
+//! The only module of the tests that reads a clock.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The time since boot (CLOCK_BOOTTIME): the clock by which a gateway tells when it admitted.
+pub fn since_boot() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
