@@ -81,7 +81,8 @@ impl Bucket {
         }
         let spent = |until: Moment| {
             let left_ns = i128::from(until.as_nanos()) - i128::from(now.as_nanos());
-            let scaled = left_ns.max(0) * i128::from(quota.interval_ns()) / i128::from(self.quota.interval_ns());
+            let scaled =
+                left_ns.max(0) * i128::from(quota.interval_ns()) / i128::from(self.quota.interval_ns());
             i64::try_from(scaled.min(i128::from(quota.span_ns()))).unwrap_or(i64::MAX)
         };
         let frontier_spent = spent(self.frontier.offset(self.quota.span_ns()));

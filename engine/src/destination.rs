@@ -83,7 +83,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Destination>().unwrap().to_string(), shown);
         }
-        for text in ["", "mysql", "mysql:", ":3306", "fd00::7:53", "[fd00::7:53", "mysql:3306/sctp", "mysql:0"] {
+        for text in
+            ["", "mysql", "mysql:", ":3306", "fd00::7:53", "[fd00::7:53", "mysql:3306/sctp", "mysql:0"]
+        {
             assert!(text.parse::<Destination>().is_err(), "{text:?} was read as a destination");
         }
     }

@@ -11,6 +11,12 @@ pub fn digest_of(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// A digest, revision or id as text: 16 hexadecimal digits.
+pub fn hex(number: u64) -> String {
+    let digit = |shift: u32| char::from_digit((number >> shift & 15) as u32, 16).unwrap_or('0');
+    (0..16).rev().map(|place| digit(place * 4)).collect()
+}
+
 /// Feeds SHA-256, with numbers in one byte order and width whatever the machine.
 struct StableHasher(Sha256);
 
@@ -50,6 +56,12 @@ impl Hasher for StableHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hex_is_sixteen_digits() {
+        assert_eq!(hex(0x0001_23ab), "00000000000123ab");
+        assert_eq!(hex(u64::MAX), "ffffffffffffffff");
+    }
 
     #[test]
     fn parts_do_not_run_together() {

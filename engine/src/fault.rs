@@ -28,11 +28,7 @@ impl Faults {
     }
 
     /// Passes a parsed value on, or notes why there is none.
-    pub fn keep<T, E: fmt::Display>(
-        &mut self,
-        path: impl Into<String>,
-        parsed: Result<T, E>,
-    ) -> Option<T> {
+    pub fn keep<T, E: fmt::Display>(&mut self, path: impl Into<String>, parsed: Result<T, E>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(error) => {

@@ -5,6 +5,7 @@ use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
 use crate::{
     decision::{Decision, Verdict},
     destination::Destination,
+    digest::hex,
     fault::{Unreadable, shown},
     index::RuleRef,
     subject::Subject,
@@ -17,7 +18,7 @@ pub struct GrantId(pub u64);
 
 impl fmt::Display for GrantId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(&hex(self.0))
     }
 }
 
@@ -52,7 +53,7 @@ pub struct Grant {
     /// Name of the app.
     pub app: Arc<str>,
     /// Who holds it, and at which address.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     /// What it allows.
     pub allowed: Arc<[Allowed]>,
     /// Digests of the requests that it answers, oldest first.

@@ -1,10 +1,6 @@
 //! Hosts: exact names, wildcard names, addresses and CIDRs.
 
-use std::{
-    fmt,
-    net::IpAddr,
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
 
@@ -97,7 +93,11 @@ pub fn parse_network(text: &str) -> Result<IpNet, Unreadable> {
     })?;
     refuse_mapped(net.addr(), text)?;
     if net.addr() != net.network() {
-        return Err(Unreadable(format!("{} has host bits set; did you mean `{}`?", shown(text), net.trunc())));
+        return Err(Unreadable(format!(
+            "{} has host bits set; did you mean `{}`?",
+            shown(text),
+            net.trunc()
+        )));
     }
     Ok(net)
 }
@@ -167,9 +167,24 @@ mod tests {
 
     #[test]
     fn refuses_what_looks_like_something_else() {
-        for text in
-            ["", ".", "*", "*.", "a..b", "-a.b", "10.0.0.300", "10.0.1", "1.2.3.4.5", "::ffff:10.0.0.1", "a b", "10.9.0.7/24", "a*.b", "ü.de", "host:80", "a/b"]
-        {
+        for text in [
+            "",
+            ".",
+            "*",
+            "*.",
+            "a..b",
+            "-a.b",
+            "10.0.0.300",
+            "10.0.1",
+            "1.2.3.4.5",
+            "::ffff:10.0.0.1",
+            "a b",
+            "10.9.0.7/24",
+            "a*.b",
+            "ü.de",
+            "host:80",
+            "a/b",
+        ] {
             assert!(text.parse::<HostPattern>().is_err(), "{text:?} was read as a host");
         }
     }

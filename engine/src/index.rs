@@ -123,7 +123,9 @@ impl Rules {
         if pairs > DOCUMENT_DESTINATIONS_MAX {
             faults.add(
                 path,
-                format!("{pairs} pairs of host and ports in all; expected at most {DOCUMENT_DESTINATIONS_MAX}"),
+                format!(
+                    "{pairs} pairs of host and ports in all; expected at most {DOCUMENT_DESTINATIONS_MAX}"
+                ),
             );
         }
         Self::index(document.into(), rules.into())
@@ -199,9 +201,9 @@ impl Rules {
             name.match_indices('.').flat_map(move |(dot, _)| self.equal(&self.suffixes, &name[dot + 1..]))
         });
         let networks = network.into_iter().flat_map(move |asked| {
-            self.networks.iter().filter(move |place| {
-                matches!(self.host(**place), HostPattern::Network(mine) if mine.contains(asked))
-            })
+            self.networks.iter().filter(
+                move |place| matches!(self.host(**place), HostPattern::Network(mine) if mine.contains(asked)),
+            )
         });
         exact.iter().chain(suffixes).chain(networks).map(move |place| &self.rules[usize::from(place.rule)])
     }
@@ -291,11 +293,7 @@ mod tests {
     }
 
     fn ask(host: &str, ports: &str) -> Destination {
-        Destination {
-            host: host.parse().unwrap(),
-            ports: ports.parse().unwrap(),
-            protocol: Protocol::Tcp,
-        }
+        Destination { host: host.parse().unwrap(), ports: ports.parse().unwrap(), protocol: Protocol::Tcp }
     }
 
     #[test]
@@ -321,7 +319,12 @@ mod tests {
     fn faults_are_told_all_at_once_with_their_fields() {
         let drafts = [
             RuleDraft { name: "a".into(), hosts: vec!["-".into()], ports: vec!["0".into()], protocol: None },
-            RuleDraft { name: "a".into(), hosts: vec![], ports: vec!["1".into()], protocol: Some("tcp".into()) },
+            RuleDraft {
+                name: "a".into(),
+                hosts: vec![],
+                ports: vec!["1".into()],
+                protocol: Some("tcp".into()),
+            },
         ];
         let mut faults = Faults::default();
         Rules::parse(&drafts, "spec.allow", "app", &mut faults);

@@ -17,7 +17,7 @@ pub struct NewGrant {
     /// Name of the app.
     pub app: Arc<str>,
     /// Who will hold it.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     /// What it will allow.
     pub allowed: Arc<[Allowed]>,
     /// Digest of the request.
@@ -112,7 +112,7 @@ mod tests {
     fn new_grant(app: &str, uid: &str, host: &str, revision: u64) -> NewGrant {
         NewGrant {
             app: app.into(),
-            subject: Subject {
+            subject: Arc::new(Subject {
                 cluster: "".into(),
                 address: [10, 8, 3, 17].into(),
                 kind: SubjectKind::Pod(PodIdentity {
@@ -122,7 +122,7 @@ mod tests {
                     service_account: "order".into(),
                     node: "".into(),
                 }),
-            },
+            }),
             allowed: Arc::new([allowed(host)]),
             request: u64::from(host.as_bytes()[0]),
             admitted_at: Moment::from_nanos(7),

@@ -20,9 +20,13 @@ impl DocumentName {
     pub fn check(text: &str) -> Result<(), Unreadable> {
         let letters =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-        let edge = |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        let edge =
+            |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
         let bytes = text.as_bytes();
-        if bytes.len() <= 253 && bytes.iter().all(|byte| letters(*byte)) && edge(bytes.first()) && edge(bytes.last())
+        if bytes.len() <= 253
+            && bytes.iter().all(|byte| letters(*byte))
+            && edge(bytes.first())
+            && edge(bytes.last())
         {
             return Ok(());
         }

@@ -176,11 +176,7 @@ impl PolicySet {
                 })
             })
             .unzip();
-        Decision {
-            destinations: destinations.into(),
-            verdicts: verdicts.into(),
-            ruling: Ruling::Allowed,
-        }
+        Decision { destinations: destinations.into(), verdicts: verdicts.into(), ruling: Ruling::Allowed }
     }
 
     /// The rule that makes `destination` a common port for a subject of `cluster`, whose app has `priority`.
@@ -207,7 +203,9 @@ fn rule(verdicts: &[Verdict], standing: Standing, profile: Option<&Profile>) -> 
     match (denials.min(), standing, mode) {
         (Some(_), Standing::Listed(_), Some(Mode::Shadow)) => Ruling::Shadowed,
         (Some(denial), _, _) => Ruling::Denied(denial),
-        (None, _, _) if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Common(_))) => Ruling::Common,
+        (None, _, _) if verdicts.iter().all(|verdict| matches!(verdict, Verdict::Common(_))) => {
+            Ruling::Common
+        }
         (None, _, _) => Ruling::Allowed,
     }
 }

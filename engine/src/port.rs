@@ -37,8 +37,9 @@ impl FromStr for Protocol {
 
 /// The refusal of a word that is none of the known ones.
 pub(crate) fn one_of(what: &str, given: &str, known: &[&str]) -> Unreadable {
-    let hint =
-        nearest(given, known.iter().copied()).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+    let hint = nearest(given, known.iter().copied())
+        .map(|near| format!("; did you mean `{near}`?"))
+        .unwrap_or_default();
     Unreadable(format!("{} is no {what}; expected {}{hint}", shown(given), known.join(", ")))
 }
 
@@ -60,7 +61,9 @@ impl PortRange {
         };
         let (first, last) = (port(first)?, port(last)?);
         if first > last {
-            return Err(Unreadable(format!("the range {first}-{last} runs backwards; expected {last}-{first}")));
+            return Err(Unreadable(format!(
+                "the range {first}-{last} runs backwards; expected {last}-{first}"
+            )));
         }
         Ok(Self { first, last })
     }
@@ -93,7 +96,9 @@ impl FromStr for PortRange {
     fn from_str(text: &str) -> Result<Self, Unreadable> {
         let number = |digits: &str| {
             Some(digits)
-                .filter(|digits| !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit()))
+                .filter(|digits| {
+                    !digits.is_empty() && digits.len() <= 9 && digits.bytes().all(|b| b.is_ascii_digit())
+                })
                 .and_then(|digits| digits.parse().ok())
                 .ok_or_else(|| {
                     Unreadable(format!(

@@ -207,7 +207,8 @@ pub(crate) fn check_labels(labels: &BTreeMap<String, String>, faults: &mut Fault
         let readable = parse_word("label key", key, 63).is_ok();
         if !readable || value.len() > 63 {
             let path = if readable { format!("metadata.labels.{key}") } else { "metadata.labels".to_owned() };
-            faults.add(path, "expected a key of 1 to 63 printable characters and a value of at most 63 bytes");
+            faults
+                .add(path, "expected a key of 1 to 63 printable characters and a value of at most 63 bytes");
         }
     }
 }
@@ -283,7 +284,8 @@ fn parse_lease(draft: &LeaseDraft, faults: &mut Faults) -> LeaseTerms {
         max: draft.max.and_then(|number| {
             let max = u32::try_from(number).ok().filter(|max| *max <= 1_000_000).and_then(NonZeroU32::new);
             if max.is_none() {
-                faults.add("spec.lease.max", format!("{number} is no number of grants; expected 1 to 1000000"));
+                faults
+                    .add("spec.lease.max", format!("{number} is no number of grants; expected 1 to 1000000"));
             }
             max
         }),

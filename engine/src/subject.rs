@@ -77,7 +77,9 @@ impl SubjectPattern {
             (Self::Hosts(networks), SubjectKind::Host(_)) => {
                 networks.iter().any(|network| network.contains(&subject.address))
             }
-            (Self::ServiceAccount { .. }, SubjectKind::Host(_)) | (Self::Hosts(_), SubjectKind::Pod(_)) => false,
+            (Self::ServiceAccount { .. }, SubjectKind::Host(_)) | (Self::Hosts(_), SubjectKind::Pod(_)) => {
+                false
+            }
         }
     }
 }

@@ -1,8 +1,6 @@
 //! The only module of the gateway that reads a clock.
 
-use std::{
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use governor::clock::{Clock, Reference};
 use governor::nanos::Nanos;

@@ -7,7 +7,10 @@ pub mod in_force;
 pub mod policies;
 pub mod refusal;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use podgate_engine::{admission, bucket::Bucket, time::Moment};
 
@@ -43,6 +46,16 @@ pub struct Call {
     pub caller: Caller,
     /// When the call's answer has to be there, if it said so.
     pub deadline: Option<Moment>,
+    /// When it came.
+    pub received_at: Moment,
+}
+
+impl Call {
+    /// A call that came at `received_at` and wants its answer within `timeout`.
+    pub fn new(caller: Caller, timeout: Option<Duration>, received_at: Moment) -> Self {
+        let due = |timeout: Duration| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
+        Self { caller, deadline: timeout.map(|timeout| received_at.offset(due(timeout))), received_at }
+    }
 }
 
 /// Time that a call must have left before anything is spent on it: about one group commit.
@@ -82,7 +95,7 @@ impl Gate {
 
     /// Lets a call pass that has time left and comes from an address with calls left.
     pub fn enter(&self, call: &Call) -> Result<(), Refusal> {
-        let due = call.deadline.is_some_and(|deadline| deadline < clock::now().offset(REMAINING_MIN_NS));
+        let due = call.deadline.is_some_and(|deadline| deadline < call.received_at.offset(REMAINING_MIN_NS));
         if due {
             return Err(Refusal::DeadlineTooShort);
         }

@@ -7,6 +7,7 @@ pub mod documents;
 pub mod grants;
 pub mod service;
 pub mod status;
+pub mod timeout;
 
 use tonic::{Request, Status};
 

@@ -39,7 +39,9 @@ pub fn ruling(app: &str, subject: &Subject, decision: &Decision) -> String {
     match decision.ruling {
         Ruling::Common => "all destinations are common ports".to_owned(),
         Ruling::Allowed => "all destinations are allowed".to_owned(),
-        Ruling::Shadowed => "something is denied, and let through because the profile's mode is shadow".to_owned(),
+        Ruling::Shadowed => {
+            "something is denied, and let through because the profile's mode is shadow".to_owned()
+        }
         Ruling::Denied(Denial::NoProfile) => format!("there is no profile `{app}`"),
         Ruling::Denied(Denial::SubjectNotListed) => {
             format!("the profile `{app}` does not list {subject}")

@@ -32,10 +32,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             Command::new("validate").about("Check a directory of profiles and common ports").arg(
-                Arg::new("directory")
-                    .value_name("DIR")
-                    .required(true)
-                    .value_parser(value_parser!(PathBuf)),
+                Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)),
             ),
         )
         .subcommand(explain())

@@ -153,12 +153,7 @@ struct Addresses {
 }
 
 /// Waits until policy is in force, and then says that calls are served.
-async fn announce(
-    gate: Arc<Gate>,
-    health: HealthReporter,
-    addresses: Addresses,
-    file: Option<PathBuf>,
-) {
+async fn announce(gate: Arc<Gate>, health: HealthReporter, addresses: Addresses, file: Option<PathBuf>) {
     let mut look = tokio::time::interval(Duration::from_millis(20));
     while gate.policies().in_force().is_err() {
         look.tick().await;
@@ -175,7 +170,8 @@ async fn announce(
 
 fn write_address_file(file: &Path, addresses: Addresses) -> Result<(), ServeError> {
     let Addresses { grpc, http } = addresses;
-    let text = json!({ "grpc": grpc.to_string(), "http": http.to_string(), "pid": process::id() }).to_string();
+    let text =
+        json!({ "grpc": grpc.to_string(), "http": http.to_string(), "pid": process::id() }).to_string();
     let beside = file.with_extension("part");
     fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, file))

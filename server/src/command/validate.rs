@@ -17,12 +17,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
     match load(root.clone()) {
         Ok(documents) => {
             let (profiles, common) = (documents.profiles.len(), documents.common.len());
-            say([format!("{}: {profiles} profiles and {common} common-ports documents, all good", root.display())]);
+            say([format!(
+                "{}: {profiles} profiles and {common} common-ports documents, all good",
+                root.display()
+            )]);
             exit_code::OK
         }
         Err(faults) => {
             let count = faults.len();
-            complain(faults.into_iter().chain([format!("{count} faults; nothing of this would be put in force")]));
+            complain(
+                faults.into_iter().chain([format!("{count} faults; nothing of this would be put in force")]),
+            );
             exit_code::MISCONFIGURED
         }
     }

@@ -194,7 +194,10 @@ impl Values<'_> {
     fn address(&mut self, key: &str) -> SocketAddr {
         self.value(key, SocketAddr::from(([127, 0, 0, 1], 0)), |text| {
             text.parse().map_err(|_| {
-                format!("{} is no address; expected one such as `127.0.0.1:7420` or `[::1]:7420`", shown(text))
+                format!(
+                    "{} is no address; expected one such as `127.0.0.1:7420` or `[::1]:7420`",
+                    shown(text)
+                )
             })
         })
     }
@@ -283,7 +286,10 @@ mod tests {
         let faults = config.unwrap_err();
         assert_eq!(faults.len(), 3, "{faults:?}");
         assert!(faults[0].starts_with("--listen: `localhost` is no address"), "{faults:?}");
-        assert!(faults.iter().any(|fault| fault.starts_with("--per-ip-rate: `0/s` is no rate")), "{faults:?}");
+        assert!(
+            faults.iter().any(|fault| fault.starts_with("--per-ip-rate: `0/s` is no rate")),
+            "{faults:?}"
+        );
     }
 
     #[test]

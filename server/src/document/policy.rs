@@ -124,8 +124,7 @@ fn profile_draft(reader: &mut Reader, tree: &Node, top: Entries<'_>) -> ProfileD
         return ProfileDraft { name, labels, ..ProfileDraft::default() };
     };
     let path = Path::Top.field("spec");
-    let known =
-        ["owner", "priority", "subjects", "allow", "limits", "lease", "onUnavailable", "mode"];
+    let known = ["owner", "priority", "subjects", "allow", "limits", "lease", "onUnavailable", "mode"];
     let fields = reader.entries(spec, &path, &known);
     ProfileDraft {
         name,
@@ -354,7 +353,9 @@ spec:
         );
         assert_eq!(
             faults("apiVersion: podgate.io/v1\nkind: AppProfil\n"),
-            ["app.yaml:2:7: kind: `AppProfil` is no kind; expected AppProfile or CommonPorts; did you mean `AppProfile`?"]
+            [
+                "app.yaml:2:7: kind: `AppProfil` is no kind; expected AppProfile or CommonPorts; did you mean `AppProfile`?"
+            ]
         );
     }
 

@@ -62,7 +62,9 @@ impl Node {
     /// The value of a key, if this is a mapping that has it.
     pub fn get(&self, key: &str) -> Option<&Self> {
         match &self.value {
-            Value::Mapping(entries) => entries.iter().find(|(mine, _)| mine.text == key).map(|(_, node)| node),
+            Value::Mapping(entries) => {
+                entries.iter().find(|(mine, _)| mine.text == key).map(|(_, node)| node)
+            }
             Value::Plain(_) | Value::Quoted(_) | Value::Sequence(_) => None,
         }
     }
@@ -136,7 +138,10 @@ impl Builder {
     fn take(&mut self, event: Event<'_>, at: Position) -> Result<Option<Node>, NotYaml> {
         let plain = |anchor: usize, tagged: bool| {
             if anchor != 0 || tagged {
-                return Err(NotYaml { at, message: "anchors and tags are not read here; write it out".into() });
+                return Err(NotYaml {
+                    at,
+                    message: "anchors and tags are not read here; write it out".into(),
+                });
             }
             Ok(())
         };

@@ -10,10 +10,9 @@ use metrics::Counter;
 use podgate_engine::{
     admission::Passage,
     bucket::Bucket,
-    decision::{Decision, Denial, Ruling},
+    decision::{Denial, Ruling},
     destination::Destination,
-    digest::digest_of,
-    grant::{Grant, allowed_by},
+    grant::Grant,
     lease::NewGrant,
     policy::{AppIndex, Standing},
     subject::Subject,
@@ -23,7 +22,7 @@ use tracing::debug;
 use crate::{
     authn::Role,
     clock,
-    gate::{Call, Gate, InForce, Refusal},
+    gate::{Call, Gate, InForce, Refusal, in_force::Settled},
     store::index::PlaceRef,
 };
 
@@ -33,7 +32,7 @@ pub struct Asked {
     /// Name of the app.
     pub app: Box<str>,
     /// Who is to be let through. Its address is that of the caller.
-    pub subject: Subject,
+    pub subject: Arc<Subject>,
     /// The addresses that the subject says it has; none: whichever it calls from.
     pub addresses: Vec<IpAddr>,
     /// What it wants to reach; none: all that the profile allows.
@@ -44,7 +43,7 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Authorized {
     /// The decision, destination by destination.
-    pub decision: Arc<Decision>,
+    pub settled: Arc<Settled>,
     /// What came of it.
     pub outcome: Outcome,
     /// Revision of the policy that decided.
@@ -68,7 +67,7 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Explained {
     /// The decision.
-    pub decision: Arc<Decision>,
+    pub settled: Arc<Settled>,
     /// Revision of the policy that decided.
     pub revision: u64,
     /// The app's bucket as it stands, for those who may see it.
@@ -84,37 +83,34 @@ impl Gate {
             let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
             match self.decide_and_admit(in_force, asked)? {
                 Admitted::Answered(authorized) => return Ok(self.note(asked, authorized)),
-                Admitted::Recording { decision, revision, new } => {
-                    ((decision, revision), self.store.grant(*new)?)
+                Admitted::Recording { settled, revision, new } => {
+                    ((settled, revision), self.store.grant(*new)?)
                 }
             }
         };
-        let (decision, revision) = authorized;
+        let (settled, revision) = authorized;
         let grant = within_deadline(call, pending).await?.map_err(|_| crate::store::StoreError::Closed)??;
-        Ok(self.note(asked, Authorized { decision, outcome: Outcome::Granted(grant), revision }))
+        Ok(self.note(asked, Authorized { settled, outcome: Outcome::Granted(grant), revision }))
     }
 
     fn decide_and_admit(&self, in_force: &InForce, asked: &Asked) -> Result<Admitted, Refusal> {
         let policy = in_force.policy();
         let revision = policy.revision();
         let standing = policy.standing(&asked.app, &asked.subject);
-        let decision =
-            in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
-        let answered =
-            |decision, outcome| Ok(Admitted::Answered(Authorized { decision, outcome, revision }));
-        let (app, shadow) = match (decision.ruling, standing) {
-            (Ruling::Common, _) => return answered(decision, Outcome::Common),
-            (Ruling::Denied(denial), _) => return answered(decision, Outcome::Denied(denial)),
+        let settled = in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
+        let answered = |settled, outcome| Ok(Admitted::Answered(Authorized { settled, outcome, revision }));
+        let (app, shadow) = match (settled.decision.ruling, standing) {
+            (Ruling::Common, _) => return answered(settled, Outcome::Common),
+            (Ruling::Denied(denial), _) => return answered(settled, Outcome::Denied(denial)),
             (Ruling::Allowed, Standing::Listed(app)) => (app, false),
             (Ruling::Shadowed, Standing::Listed(app)) => (app, true),
             (Ruling::Allowed | Ruling::Shadowed, Standing::NoProfile | Standing::NotListed(_)) => {
-                return answered(decision, Outcome::Denied(Denial::SubjectNotListed));
+                return answered(settled, Outcome::Denied(Denial::SubjectNotListed));
             }
         };
-        let request = digest_of(&asked.destinations);
         let app_revision = policy.app_revision(app);
-        if let Some(grant) = self.held(asked, request, app_revision) {
-            return answered(decision, Outcome::Repeated(grant));
+        if let Some(grant) = self.held(asked, settled.request, app_revision) {
+            return answered(settled, Outcome::Repeated(grant));
         }
         let (passage, admitted_at) = self.pass(in_force.bucket(app));
         match passage {
@@ -122,15 +118,15 @@ impl Gate {
             Passage::Admitted => {
                 let new = NewGrant {
                     app: policy.profile(app).document.name.shared(),
-                    subject: asked.subject.clone(),
-                    allowed: allowed_by(&decision),
-                    request,
+                    subject: Arc::clone(&asked.subject),
+                    allowed: Arc::clone(&settled.allowed),
+                    request: settled.request,
                     admitted_at,
                     max_age: in_force.max_age(app),
                     revision: app_revision,
                     shadow,
                 };
-                Ok(Admitted::Recording { decision, revision, new: Box::new(new) })
+                Ok(Admitted::Recording { settled, revision, new: Box::new(new) })
             }
         }
     }
@@ -155,9 +151,9 @@ impl Gate {
             app = %asked.app,
             address = %asked.subject.address,
             uid = asked.subject.kind.uid(),
-            destinations = authorized.decision.destinations.len(),
+            destinations = authorized.settled.decision.destinations.len(),
             outcome,
-            ruling = ?authorized.decision.ruling,
+            ruling = ?authorized.settled.decision.ruling,
             "decided"
         );
         authorized
@@ -169,16 +165,14 @@ impl Gate {
         let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
         let policy = in_force.policy();
         let standing = policy.standing(&asked.app, &asked.subject);
-        let decision =
-            in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
-        let copy = |app: AppIndex| {
-            in_force.bucket(app).lock().unwrap_or_else(PoisonError::into_inner).clone()
-        };
+        let settled = in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
+        let copy =
+            |app: AppIndex| in_force.bucket(app).lock().unwrap_or_else(PoisonError::into_inner).clone();
         let bucket = match call.caller.role {
             Role::Operator => standing.app().map(copy),
             Role::Pod => None,
         };
-        Ok(Explained { decision, revision: policy.revision(), bucket })
+        Ok(Explained { settled, revision: policy.revision(), bucket })
     }
 }
 
@@ -205,7 +199,7 @@ impl Outcomes {
 
 enum Admitted {
     Answered(Authorized),
-    Recording { decision: Arc<Decision>, revision: u64, new: Box<NewGrant> },
+    Recording { settled: Arc<Settled>, revision: u64, new: Box<NewGrant> },
 }
 
 fn prove_address(call: &Call, asked: &Asked) -> Result<(), Refusal> {

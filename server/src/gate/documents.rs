@@ -123,7 +123,7 @@ impl ApiDocument for CommonPorts {
 
 /// An etag as the API shows it.
 pub fn etag_text(etag: u64) -> String {
-    format!("{etag:016x}")
+    podgate_engine::digest::hex(etag)
 }
 
 impl Gate {

@@ -10,6 +10,8 @@ use podgate_engine::{
     bucket::Bucket,
     decision::Decision,
     destination::Destination,
+    digest::digest_of,
+    grant::{Allowed, allowed_by},
     policy::{AppIndex, PolicySet, Standing},
     time::Moment,
 };
@@ -24,8 +26,19 @@ const CACHED_DESTINATIONS_MAX: u64 = 200_000;
 pub struct InForce {
     policy: PolicySet,
     buckets: Box<[Arc<Mutex<Bucket>>]>,
-    decisions: Cache<Question, Arc<Decision>>,
+    decisions: Cache<Question, Arc<Settled>>,
     defaults: Defaults,
+}
+
+/// A decision, with what follows from it for every caller that asks the same.
+#[derive(Debug)]
+pub struct Settled {
+    /// The decision.
+    pub decision: Decision,
+    /// What a grant for it allows.
+    pub allowed: Arc<[Allowed]>,
+    /// Digest of the destinations that were asked for.
+    pub request: u64,
 }
 
 /// What a decision depends on, under one policy.
@@ -64,7 +77,7 @@ impl InForce {
             .collect();
         let decisions = Cache::builder()
             .max_capacity(CACHED_DESTINATIONS_MAX)
-            .weigher(|_, decision: &Arc<Decision>| decision.destinations.len() as u32 + 1)
+            .weigher(|_, settled: &Arc<Settled>| settled.decision.destinations.len() as u32 + 1)
             .build();
         Self { policy, buckets, decisions, defaults }
     }
@@ -94,11 +107,13 @@ impl InForce {
         standing: Standing,
         cluster: &str,
         destinations: Arc<[Destination]>,
-    ) -> Arc<Decision> {
+    ) -> Arc<Settled> {
         let question = Question { standing, cluster: cluster.into(), destinations };
         self.decisions.get_with_by_ref(&question, || {
             let destinations = Arc::clone(&question.destinations);
-            Arc::new(self.policy.decide(standing, cluster, destinations))
+            let request = digest_of(&destinations);
+            let decision = self.policy.decide(standing, cluster, destinations);
+            Arc::new(Settled { allowed: allowed_by(&decision), decision, request })
         })
     }
 }

@@ -2,24 +2,40 @@
 
 use std::sync::Arc;
 
-use podgate_engine::{decision::Ruling, grant::GrantId};
+use podgate_engine::{decision::Ruling, digest::hex, grant::GrantId};
 use podgate_proto::v1::{self, authorization_service_server::AuthorizationService};
 use tonic::{Request, Response, Status};
 
 use crate::{
+    authn::Caller,
     clock,
-    gate::{Authorized, Gate, Outcome, grants::Checked},
+    gate::{Authorized, Call, Gate, Outcome, grants::Checked},
     grpc::{
-        call_of,
         convert::{decision, fields::Fields, grant, request},
         status::not_served,
+        timeout,
     },
     wording,
 };
 
-/// AuthorizationService over the gate.
+/// AuthorizationService over the gate, for the caller of one connection.
 #[derive(Clone, Debug)]
-pub struct Authorization(pub Arc<Gate>);
+pub struct Authorization {
+    gate: Arc<Gate>,
+    caller: Caller,
+}
+
+impl Authorization {
+    /// The service for a caller.
+    pub fn new(gate: Arc<Gate>, caller: Caller) -> Self {
+        Self { gate, caller }
+    }
+
+    fn call<T>(&self, request: &Request<T>) -> Call {
+        let timeout = request.metadata().get("grpc-timeout").map(|value| value.as_bytes());
+        Call::new(self.caller, timeout.and_then(timeout::parse), clock::now())
+    }
+}
 
 #[tonic::async_trait]
 impl AuthorizationService for Authorization {
@@ -27,27 +43,28 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::AuthorizeRequest>,
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call(&request);
         if request.get_ref().barrier {
             return Err(not_served("Authorize with a barrier"));
         }
         let asked = request::authorize(request.into_inner(), call.caller.address)?;
-        let Authorized { decision, outcome, revision } = self.0.authorize(&call, &asked).await?;
+        let Authorized { settled, outcome, revision } = self.gate.authorize(&call, &asked).await?;
+        let decision = &settled.decision;
         let (origin, held) = match outcome {
             Outcome::Common => (v1::GrantOrigin::Common, None),
             Outcome::Repeated(held) => (v1::GrantOrigin::Repeated, Some(held)),
             Outcome::Granted(held) => (v1::GrantOrigin::Fresh, Some(held)),
             Outcome::Denied(denial) => {
                 let denied = v1::Denied {
-                    decisions: decision::decisions(&decision),
+                    decisions: decision::decisions(decision),
                     reason: decision::reason(denial).into(),
-                    explanation: wording::ruling(&asked.app, &asked.subject, &decision),
+                    explanation: wording::ruling(&asked.app, &asked.subject, decision),
                 };
                 return Ok(answer(v1::authorize_response::Outcome::Denied(denied), revision));
             }
         };
         let granted = v1::Granted {
-            decisions: decision::decisions(&decision),
+            decisions: decision::decisions(decision),
             lease: held.as_deref().map(grant::lease),
             admitted_at: held.as_deref().map(|held| grant::since_boot(held.admitted_at)),
             origin: origin.into(),
@@ -64,20 +81,17 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call(&request);
         let v1::ReleaseRequest { grant_id, pod_uid, generation } = request.into_inner();
         let mut fields = Fields::default();
         let id = fields.keep("grant_id", grant_id.parse::<GrantId>());
         let id = fields.finish(id)?;
-        let released = self.0.release(&call, id, pod_uid, generation).await? > 0;
+        let released = self.gate.release(&call, id, pod_uid, generation).await? > 0;
         Ok(Response::new(v1::ReleaseResponse { released }))
     }
 
-    async fn check(
-        &self,
-        request: Request<v1::CheckRequest>,
-    ) -> Result<Response<v1::CheckResponse>, Status> {
-        let call = call_of(&request)?;
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        let call = self.call(&request);
         let v1::CheckRequest { cluster, address, destination } = request.into_inner();
         let mut fields = Fields::default();
         let cluster = fields.word("cluster", cluster, 63);
@@ -90,7 +104,7 @@ impl AuthorizationService for Authorization {
             }
         };
         let (address, destination) = fields.finish(address.zip(destination))?;
-        let response = match self.0.check(&call, &cluster, address, &destination)? {
+        let response = match self.gate.check(&call, &cluster, address, &destination)? {
             Checked::Allowed(held, rule) => v1::CheckResponse {
                 verdict: v1::Verdict::Allowed.into(),
                 grant_id: held.id.to_string(),
@@ -117,14 +131,12 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let call = call_of(&request)?;
+        let call = self.call(&request);
         let asked = request::explain(request.into_inner(), call.caller.address)?;
-        let explained = self.0.explain(&call, &asked).map_err(Status::from)?;
-        let decision = &explained.decision;
+        let explained = self.gate.explain(&call, &asked).map_err(Status::from)?;
+        let decision = &explained.settled.decision;
         let (allowed, reason) = match decision.ruling {
-            Ruling::Common | Ruling::Allowed | Ruling::Shadowed => {
-                (true, v1::DenialReason::Unspecified)
-            }
+            Ruling::Common | Ruling::Allowed | Ruling::Shadowed => (true, v1::DenialReason::Unspecified),
             Ruling::Denied(denial) => (false, decision::reason(denial)),
         };
         let now = clock::now();
@@ -133,17 +145,13 @@ impl AuthorizationService for Authorization {
             decisions: decision::decisions(decision),
             reason: reason.into(),
             explanation: wording::ruling(&asked.app, &asked.subject, decision),
-            policy_revision: format!("{:016x}", explained.revision),
+            policy_revision: hex(explained.revision),
             bucket: explained.bucket.map(|bucket| decision::bucket(&bucket, now)),
         }))
     }
 }
 
-fn answer(
-    outcome: v1::authorize_response::Outcome,
-    revision: u64,
-) -> Response<v1::AuthorizeResponse> {
+fn answer(outcome: v1::authorize_response::Outcome, revision: u64) -> Response<v1::AuthorizeResponse> {
     let outcome = Some(outcome);
-    Response::new(v1::AuthorizeResponse { outcome, policy_revision: format!("{revision:016x}") })
+    Response::new(v1::AuthorizeResponse { outcome, policy_revision: hex(revision) })
 }
-

@@ -111,7 +111,8 @@ impl Documents {
         let end = matching.partition_point(|document| document.document.name_of().starts_with(prefix));
         let matching = &matching[..end];
         // A page's token is the last name of the page before: names that come and go meanwhile do no harm.
-        let from = matching.partition_point(|document| !token.is_empty() && document.document.name_of() <= token);
+        let from =
+            matching.partition_point(|document| !token.is_empty() && document.document.name_of() <= token);
         let page = &matching[from..(from + size).min(matching.len())];
         let is_last = from + page.len() == matching.len();
         let next = page.last().filter(|_| !is_last).map(|last| last.document.name_of().to_owned());
@@ -219,8 +220,7 @@ impl CommonPortsService for Documents {
         request: Request<v1::CommonPortsServiceListRequest>,
     ) -> Result<Response<v1::CommonPortsServiceListResponse>, Status> {
         let call = call_of(&request)?;
-        let v1::CommonPortsServiceListRequest { page_size, page_token, name_prefix } =
-            request.into_inner();
+        let v1::CommonPortsServiceListRequest { page_size, page_token, name_prefix } = request.into_inner();
         let page = self.list(&call, page_size, &page_token, &name_prefix)?;
         Ok(Response::new(v1::CommonPortsServiceListResponse {
             common_ports: page.documents,
@@ -234,8 +234,7 @@ impl CommonPortsService for Documents {
         request: Request<v1::CommonPortsServiceApplyRequest>,
     ) -> Result<Response<v1::CommonPortsServiceApplyResponse>, Status> {
         let call = call_of(&request)?;
-        let v1::CommonPortsServiceApplyRequest { common_ports, etag, validate_only } =
-            request.into_inner();
+        let v1::CommonPortsServiceApplyRequest { common_ports, etag, validate_only } = request.into_inner();
         let common_ports = Some(self.apply(&call, common_ports, etag, effect(validate_only)).await?);
         Ok(Response::new(v1::CommonPortsServiceApplyResponse { common_ports }))
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use podgate_engine::grant::GrantId;
-use podgate_proto::v1::{self, grant_service_server::GrantService, grant_service_revoke_request::Target as Wanted};
+use podgate_proto::v1::{
+    self, grant_service_revoke_request::Target as Wanted, grant_service_server::GrantService,
+};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{

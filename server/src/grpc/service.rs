@@ -6,18 +6,16 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use podgate_proto::{
     FILE_DESCRIPTOR_SET,
     v1::{
-        audit_service_server::AuditServiceServer,
-        authorization_service_server::AuthorizationServiceServer,
-        common_ports_service_server::CommonPortsServiceServer,
-        grant_service_server::GrantServiceServer, profile_service_server::ProfileServiceServer,
+        audit_service_server::AuditServiceServer, authorization_service_server::AuthorizationServiceServer,
+        common_ports_service_server::CommonPortsServiceServer, grant_service_server::GrantServiceServer,
+        profile_service_server::ProfileServiceServer,
     },
 };
 use tonic::{body::Body, service::Routes};
@@ -30,7 +28,7 @@ use crate::{
     gate::{Call, Gate, Refusal},
     grpc::{
         audit::Audit, authorization::Authorization, documents::Documents, grants::Grants,
-        status::from_refusal,
+        status::from_refusal, timeout,
     },
 };
 
@@ -41,9 +39,17 @@ const HEALTH: &str = "/grpc.health.v1.Health/";
 #[derive(Clone)]
 pub struct Services {
     gate: Arc<Gate>,
-    authorization: AuthorizationServiceServer<Authorization>,
     others: Routes,
     flow: Arc<Flow>,
+    message_bytes: usize,
+}
+
+/// The services for one connection.
+#[derive(Clone)]
+pub struct Served {
+    services: Services,
+    authorization: AuthorizationServiceServer<Authorization>,
+    caller: Caller,
 }
 
 impl std::fmt::Debug for Services {
@@ -107,8 +113,6 @@ impl Services {
         message_bytes: usize,
         health: &HealthReporter,
     ) -> Result<Self, tonic_reflection::server::Error> {
-        let authorization = AuthorizationServiceServer::new(Authorization(Arc::clone(&gate)))
-            .max_decoding_message_size(message_bytes);
         let documents = Documents(Arc::clone(&gate));
         let grants = GrantServiceServer::new(Grants(Arc::clone(&gate)));
         let profiles = ProfileServiceServer::new(documents.clone());
@@ -123,31 +127,43 @@ impl Services {
             .add_service(reflection()?.build_v1()?)
             .add_service(reflection()?.build_v1alpha()?)
             .prepare();
-        Ok(Self { gate, authorization, others, flow })
+        Ok(Self { gate, others, flow, message_bytes })
     }
 
-    /// Serves one request of a caller.
+    /// The services for a caller's connection.
+    pub fn serve(self, caller: Caller) -> Served {
+        let authorization = Authorization::new(Arc::clone(&self.gate), caller);
+        let authorization =
+            AuthorizationServiceServer::new(authorization).max_decoding_message_size(self.message_bytes);
+        Served { services: self, authorization, caller }
+    }
+}
+
+impl Served {
+    /// Serves one request.
     pub fn call(
         &self,
-        caller: Caller,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
+        let Services { gate, others, flow, .. } = &self.services;
         let is_health = request.uri().path().starts_with(HEALTH);
-        let deadline = deadline(request.headers());
-        let call = Call { caller, deadline };
+        let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
+        let call = Call::new(self.caller, timeout.and_then(timeout::parse), clock::now());
         let entered = if is_health {
             Ok(None)
         } else {
-            self.flow.enter().and_then(|entered| self.gate.enter(&call).map(|()| Some(entered)))
+            flow.enter().and_then(|entered| gate.enter(&call).map(|()| Some(entered)))
         };
-        request.extensions_mut().insert(call);
         let is_authorization = request.uri().path().starts_with(AUTHORIZATION);
         let work = match entered {
             Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
             Ok(entered) if is_authorization => {
                 Work::Authorization(self.authorization.clone().call(request), entered)
             }
-            Ok(entered) => Work::Other(self.others.clone().call(request), entered),
+            Ok(entered) => {
+                request.extensions_mut().insert(call);
+                Work::Other(others.clone().call(request), entered)
+            }
         };
         async move {
             match work {
@@ -188,45 +204,9 @@ pub async fn report(health: &HealthReporter, status: ServingStatus) {
     health.set_service_status("podgate.v1.AuthorizationService", status).await;
 }
 
-/// When the answer has to be there: `grpc-timeout`, at most eight digits and a unit (gRPC over HTTP/2, "Timeout").
-/// One that cannot be read is taken as none, as grpc-go does.
-fn deadline(headers: &HeaderMap) -> Option<podgate_engine::time::Moment> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(number * 3600),
-        "M" => Duration::from_secs(number * 60),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    };
-    Some(clock::now().offset(i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timeouts_of_every_unit_are_read_and_nonsense_is_none() {
-        let read = |text: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert("grpc-timeout", text.parse().unwrap());
-            deadline(&headers).map(|deadline| deadline.since(clock::now()))
-        };
-        assert!(read("10S").is_some_and(|left| left > Duration::from_secs(9)));
-        assert!(read("99999999H").is_some_and(|left| left > Duration::from_secs(1 << 30)));
-        assert!(read("250m").is_some_and(|left| left <= Duration::from_millis(250)));
-        for text in ["", "S", "10", "-1S", "123456789S", "10x", "1 S"] {
-            assert_eq!(read(text), None, "{text:?}");
-        }
-    }
 
     #[test]
     fn calls_in_flight_are_bounded_and_counted_down() {

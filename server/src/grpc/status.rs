@@ -8,10 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    gate::{
-        DocumentError, Refusal,
-        refusal::Violation,
-    },
+    gate::{DocumentError, Refusal, refusal::Violation},
     store::StoreError,
 };
 
@@ -108,7 +105,11 @@ pub fn from_violations(violations: &[Violation]) -> Status {
 /// What this gateway does not serve yet.
 pub fn not_served(call: &str) -> Status {
     let details = ErrorDetails::with_error_info("NOT_SERVED", DOMAIN, []);
-    Status::with_error_details(Code::Unimplemented, format!("{call} is not served by this gateway yet"), details)
+    Status::with_error_details(
+        Code::Unimplemented,
+        format!("{call} is not served by this gateway yet"),
+        details,
+    )
 }
 
 /// A delay for a wait that nobody booked, from U(w, 2w + 1 s): told exactly, it would bring all who wait back at the

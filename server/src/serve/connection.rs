@@ -45,11 +45,12 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
     };
     let caller = Caller::from_peer(peer.ip());
     let has_called = Arc::new(AtomicBool::new(false));
+    let services = services.serve(caller);
     let service = service_fn({
         let has_called = Arc::clone(&has_called);
         move |request| {
             has_called.store(true, Ordering::Relaxed);
-            services.call(caller, request)
+            services.call(request)
         }
     });
     let mut connection = pin!(

@@ -155,8 +155,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_in_all_and_by_address_and_come_back() {
-        let limits =
-            Connections { max: 3, per_address: 2, calls_in_flight: 1, message_bytes: 1 };
+        let limits = Connections { max: 3, per_address: 2, calls_in_flight: 1, message_bytes: 1 };
         let places = Arc::new(Places::new(limits));
         let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = places.take(here).unwrap();

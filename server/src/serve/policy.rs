@@ -39,7 +39,11 @@ pub fn kept_documents(kept: &Kept) -> Result<Documents, StoreError> {
     Ok(documents)
 }
 
-fn read<M: DocumentMessage>(table: &'static str, name: &str, bytes: &[u8]) -> Result<M::Document, StoreError> {
+fn read<M: DocumentMessage>(
+    table: &'static str,
+    name: &str,
+    bytes: &[u8],
+) -> Result<M::Document, StoreError> {
     let unreadable = |why: String| StoreError::Record { table, key: name.to_owned(), why };
     let message = M::decode(bytes).map_err(|error| unreadable(error.to_string()))?;
     message.read().map_err(|faults| {

@@ -54,11 +54,17 @@ fn describe() {
     describe_counter!("podgate_decisions_total", "Authorize calls answered, by outcome");
     describe_counter!("podgate_refusals_total", "Calls refused, by reason");
     describe_counter!("podgate_connections_refused_total", "Connections refused, by reason");
-    describe_counter!("podgate_connections_idle_total", "Connections closed because nobody asked anything on them");
+    describe_counter!(
+        "podgate_connections_idle_total",
+        "Connections closed because nobody asked anything on them"
+    );
     describe_counter!("podgate_store_busy_total", "Writes refused because too many were waiting");
     describe_counter!("podgate_store_failures_total", "Groups of writes that failed");
     describe_counter!("podgate_policy_reloads_total", "Readings of changed profiles, by result");
-    describe_gauge!("podgate_policy_faults", "Faults of the profiles on disk; 0: what is on disk is in force");
+    describe_gauge!(
+        "podgate_policy_faults",
+        "Faults of the profiles on disk; 0: what is on disk is in force"
+    );
     describe_gauge!("podgate_policy_profiles", "Profiles in force");
     describe_gauge!("podgate_policy_common_ports", "Common-ports documents in force");
     describe_gauge!("podgate_grants", "Living grants");

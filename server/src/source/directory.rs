@@ -117,9 +117,8 @@ impl Directory {
         if !faults.is_empty() {
             return Look::Faulty(faults);
         }
-        let is_known = |(path, stamp): &&(PathBuf, Stamp)| {
-            self.files.get(path).is_some_and(|file| file.stamp == *stamp)
-        };
+        let is_known =
+            |(path, stamp): &&(PathBuf, Stamp)| self.files.get(path).is_some_and(|file| file.stamp == *stamp);
         let changed: Vec<&(PathBuf, Stamp)> = found.iter().filter(|file| !is_known(file)).collect();
         if changed.is_empty() && found.len() == self.files.len() && !self.files.is_empty() {
             return Look::Unchanged;
@@ -172,12 +171,7 @@ fn file_fault(path: &Path, message: String) -> DocumentFault {
 
 /// Lists the YAML files below `directory` by name. Hidden names are left out: so Kubernetes hides the versions of a
 /// ConfigMap (`..data`), to which the visible names are links.
-fn list(
-    directory: &Path,
-    depth: usize,
-    found: &mut Vec<(PathBuf, Stamp)>,
-    faults: &mut Vec<DocumentFault>,
-) {
+fn list(directory: &Path, depth: usize, found: &mut Vec<(PathBuf, Stamp)>, faults: &mut Vec<DocumentFault>) {
     let mut fault = |path: &Path, message: String| faults.push(file_fault(path, message));
     if depth > DEPTH_MAX {
         return fault(directory, format!("nested deeper than {DEPTH_MAX} directories"));
@@ -238,9 +232,8 @@ fn read_file(path: &Path) -> Result<Vec<ReadDocument>, Vec<DocumentFault>> {
     let text = fs::read(path)
         .map_err(|error| format!("cannot be read: {error}"))
         .and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|error| {
-                format!("is not UTF-8 text (at byte {})", error.utf8_error().valid_up_to())
-            })
+            String::from_utf8(bytes)
+                .map_err(|error| format!("is not UTF-8 text (at byte {})", error.utf8_error().valid_up_to()))
         })
         .map_err(|message| vec![file_fault(path, message)])?;
     let documents = policy::read(&path.display().to_string().into(), &text)?;
@@ -267,7 +260,11 @@ fn merge(files: &FxHashMap<PathBuf, ReadFile>) -> Result<Documents, Vec<Document
             match document {
                 Document::Profile(document) => {
                     let name = document.name.shared();
-                    profiles.push((name, *at, Sourced { document: Arc::clone(document), etag: *etag, source }));
+                    profiles.push((
+                        name,
+                        *at,
+                        Sourced { document: Arc::clone(document), etag: *etag, source },
+                    ));
                 }
                 Document::CommonPorts(document) => {
                     let name = document.name.shared();
@@ -329,12 +326,18 @@ mod tests {
         write(".hidden.yaml", "not read");
         write("README.md", "not read");
         let mut directory = Directory::new(home.path().to_owned());
-        assert!(matches!(directory.look(), Look::Changed { files_read: 2, documents } if documents.profiles.len() == 2));
+        assert!(
+            matches!(directory.look(), Look::Changed { files_read: 2, documents } if documents.profiles.len() == 2)
+        );
         assert!(matches!(directory.look(), Look::Unchanged));
         write("b.yml", &format!("{}---\n{}", profile("b"), profile("c")));
-        assert!(matches!(directory.look(), Look::Changed { files_read: 1, documents } if documents.profiles.len() == 3));
+        assert!(
+            matches!(directory.look(), Look::Changed { files_read: 1, documents } if documents.profiles.len() == 3)
+        );
         fs::remove_file(home.path().join("a.yaml")).unwrap();
-        assert!(matches!(directory.look(), Look::Changed { files_read: 0, documents } if documents.profiles.len() == 2));
+        assert!(
+            matches!(directory.look(), Look::Changed { files_read: 0, documents } if documents.profiles.len() == 2)
+        );
     }
 
     #[test]
@@ -350,7 +353,9 @@ mod tests {
         }
         write("b.yaml", profile("a").as_bytes());
         for _ in 0..2 {
-            assert!(matches!(directory.look(), Look::Faulty(faults) if faults[0].message.contains("a second AppProfile")));
+            assert!(
+                matches!(directory.look(), Look::Faulty(faults) if faults[0].message.contains("a second AppProfile"))
+            );
         }
         write("b.yaml", profile("b").as_bytes());
         assert!(matches!(directory.look(), Look::Changed { documents, .. } if documents.profiles.len() == 2));

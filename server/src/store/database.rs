@@ -10,7 +10,9 @@ use std::{
 use podgate_engine::grant::{Grant, GrantId};
 use podgate_proto::store::GrantRecord;
 use prost::Message as _;
-use redb::{DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{
+    DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
+};
 
 use crate::store::{StoreError, record};
 

@@ -87,7 +87,7 @@ pub fn from_record(id: GrantId, record: GrantRecord) -> Result<Grant, String> {
         id,
         generation: record.generation,
         app: record.app.into(),
-        subject: Subject { cluster: record.cluster.into(), address, kind },
+        subject: Arc::new(Subject { cluster: record.cluster.into(), address, kind }),
         allowed: record.destinations.into_iter().map(from_destination).collect::<Result<Arc<[_]>, _>>()?,
         requests: record.request_digests.into(),
         admitted_at: Moment::from_nanos(record.admitted_at_ns as i64),

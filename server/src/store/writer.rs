@@ -155,8 +155,7 @@ impl Writer {
     fn take(&mut self, group: &mut Group, command: Command, wall: WallTime) {
         match command {
             Command::Grant(new, reply, courier) => {
-                let place =
-                    Place { cluster: new.subject.cluster.clone(), address: new.subject.address };
+                let place = Place { cluster: new.subject.cluster.clone(), address: new.subject.address };
                 let living = self.grants_at(group, &place);
                 let placement = lease::place(&living, *new, self.next_grant, wall);
                 if placement.grant.id == self.next_grant {
@@ -166,7 +165,8 @@ impl Writer {
                     group.changes.insert(ended.id, None);
                 }
                 let kept = living.into_iter().filter(|grant| {
-                    grant.id != placement.grant.id && !placement.ended.iter().any(|ended| ended.id == grant.id)
+                    grant.id != placement.grant.id
+                        && !placement.ended.iter().any(|ended| ended.id == grant.id)
                 });
                 let grants = kept.chain([Arc::clone(&placement.grant)]).collect();
                 group.places.insert(place, grants);
@@ -219,7 +219,8 @@ impl Writer {
     /// The grants that `ending` means, as this group leaves them so far.
     fn wanted(&self, group: &Group, ending: &Ending, wall: WallTime) -> Vec<Arc<Grant>> {
         let search = |most: usize, wanted: &dyn Fn(&Grant) -> bool| -> Vec<Arc<Grant>> {
-            let known = self.index.find(most, |grant| wanted(grant) && !group.changes.contains_key(&grant.id));
+            let known =
+                self.index.find(most, |grant| wanted(grant) && !group.changes.contains_key(&grant.id));
             let fresh = group.changes.values().flatten().filter(|grant| wanted(grant)).cloned();
             known.into_iter().chain(fresh).take(most).collect()
         };
@@ -265,7 +266,6 @@ impl Writer {
         write.commit()?;
         Ok(())
     }
-
 }
 
 impl Answer {

@@ -34,7 +34,8 @@ pub trait DocumentMessage: prost::Message + Default {
         let faults = faults.into_iter();
         faults
             .map(|Fault { path, message }| {
-                let inner = path.strip_prefix("metadata.").or_else(|| path.strip_prefix("spec.")).unwrap_or(&path);
+                let inner =
+                    path.strip_prefix("metadata.").or_else(|| path.strip_prefix("spec.")).unwrap_or(&path);
                 let mut path = format!("{}.", Self::FIELD);
                 for letter in inner.chars() {
                     if letter.is_ascii_uppercase() {
@@ -275,19 +276,14 @@ mod tests {
     use super::*;
 
     fn message() -> v1::Profile {
-        let account = v1::ServiceAccount {
-            cluster: "bj-1".into(),
-            namespace: "hotel".into(),
-            name: "order".into(),
-        };
+        let account =
+            v1::ServiceAccount { cluster: "bj-1".into(), namespace: "hotel".into(), name: "order".into() };
         v1::Profile {
             name: "hotel-order".into(),
             labels: [("team".to_owned(), "hotel".to_owned())].into(),
             priority: v1::Priority::P1.into(),
             subjects: vec![
-                v1::ProfileSubject {
-                    subject: Some(v1::profile_subject::Subject::ServiceAccount(account)),
-                },
+                v1::ProfileSubject { subject: Some(v1::profile_subject::Subject::ServiceAccount(account)) },
                 v1::ProfileSubject {
                     subject: Some(v1::profile_subject::Subject::Hosts(v1::HostRanges {
                         cidrs: vec!["10.1.2.0/28".into()],

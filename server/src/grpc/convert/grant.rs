@@ -1,6 +1,7 @@
 //! Grants as messages.
 
 use podgate_engine::{
+    digest::hex,
     grant::{Allowed, Basis, Grant},
     index::RuleRef,
     subject::SubjectKind,
@@ -33,7 +34,7 @@ pub fn grant(grant: &Grant) -> v1::Grant {
         decisions: grant.allowed.iter().map(allowed).collect(),
         created_at: Some(timestamp(grant.created_at)),
         expires_at: Some(timestamp(grant.expires_at)),
-        policy_revision: format!("{:016x}", grant.revision),
+        policy_revision: hex(grant.revision),
     }
 }
 

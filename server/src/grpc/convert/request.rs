@@ -89,8 +89,12 @@ fn read(
     let destinations: Arc<[Destination]> = destinations
         .filter_map(|(at, destination)| fields.destination(format_args!("destinations[{at}]"), destination))
         .collect();
-    let asked =
-        subject.map(|subject| Asked { app: app.into_boxed_str(), subject, addresses, destinations });
+    let asked = subject.map(|subject| Asked {
+        app: app.into_boxed_str(),
+        subject: Arc::new(subject),
+        addresses,
+        destinations,
+    });
     fields.finish(asked)
 }
 
@@ -173,7 +177,10 @@ mod tests {
         assert_eq!(violations(with_pod(|pod| pod.uid = "x".repeat(1 << 20))), ["pod.uid"]);
         assert_eq!(violations(with_pod(|pod| pod.uid = "a b".into())), ["pod.uid", "pod.uid"]);
         assert_eq!(violations(with_pod(|pod| pod.namespace = String::new())), ["pod.namespace"]);
-        assert_eq!(violations(with_pod(|pod| pod.addresses = vec!["::ffff:10.0.0.1".into()])), ["pod.addresses[0]"]);
+        assert_eq!(
+            violations(with_pod(|pod| pod.addresses = vec!["::ffff:10.0.0.1".into()])),
+            ["pod.addresses[0]"]
+        );
         let destinations = vec![destination("mysql.db.svc", 70_000), destination("::ffff:10.0.0.1", 1)];
         assert_eq!(
             violations(v1::AuthorizeRequest { destinations, ..request() }),
