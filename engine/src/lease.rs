@@ -45,7 +45,7 @@ pub struct Placement {
 /// Places a new grant on its address, where the `living` ones lie; `next` is the id that it gets if it is a new one.
 ///
 /// A further request of the same pod for the same app adds to the grant that it has. Under another policy revision it
-/// replaces what was allowed: what an older policy allowed is not carried along.
+/// replaces what was allowed: what the new policy still allows of it, the caller has decided again and put into `new`.
 pub fn place(living: &[Arc<Grant>], new: NewGrant, next: GrantId, now: WallTime) -> Placement {
     let uid = new.subject.kind.uid();
     let (mine, ended): (Vec<_>, Vec<_>) =

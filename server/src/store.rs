@@ -30,7 +30,7 @@ const QUEUE_MAX: usize = 8_192;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The directory cannot be used.
-    #[error("the store directory {directory} cannot be used")]
+    #[error("the store directory {directory} cannot be used: {source}")]
     Directory {
         /// The directory.
         directory: PathBuf,
@@ -41,7 +41,7 @@ pub enum StoreError {
     #[error("the store {0} is open in another process; each gateway needs a store of its own")]
     InUse(PathBuf),
     /// The database failed.
-    #[error("the store failed: {0}")]
+    #[error("the database failed: {0}")]
     Database(Arc<redb::Error>),
     /// A record cannot be read back.
     #[error("the store holds a record that cannot be read: {table} {key}: {why}")]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use podgate_proto::v1::{
     AuthorizeRequest, AuthorizeResponse, BucketState, CheckResponse, Denied, ExplainRequest, ExplainResponse,
-    Grant, Granted, GrantServiceListRequest, audit_service_client::AuditServiceClient,
+    Grant, GrantServiceListRequest, Granted, audit_service_client::AuditServiceClient,
     authorization_service_client::AuthorizationServiceClient, authorize_response::Outcome,
     common_ports_service_client::CommonPortsServiceClient, grant_service_client::GrantServiceClient,
     profile_service_client::ProfileServiceClient,

@@ -34,8 +34,5 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
 ///
 /// Panics after [`WITHIN`].
 pub async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
-    match timeout(WITHIN, event).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {WITHIN:?} in vain: {what}"),
-    }
+    timeout(WITHIN, event).await.unwrap_or_else(|_| panic!("waited {WITHIN:?} in vain: {what}"))
 }

@@ -52,7 +52,8 @@ impl Setup {
     #[expect(clippy::new_without_default, reason = "a directory is made")]
     pub fn new() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let setup = Self { home: Home::new(), flags: Vec::new(), addresses: Addresses { grpc: any, http: any } };
+        let setup =
+            Self { home: Home::new(), flags: Vec::new(), addresses: Addresses { grpc: any, http: any } };
         setup.home.write(format!("{PROFILES}/README.md"), "Profiles of a test.\n");
         setup
             .flag("--workers", "1")
@@ -283,7 +284,11 @@ impl Gateway {
     pub async fn terminate(self) -> Setup {
         self.signal(Signal::TERM);
         let (status, setup) = self.ended().await;
-        assert!(status.success(), "the gateway ended with {status}: {}", setup.home.read(LOG).unwrap_or_default());
+        assert!(
+            status.success(),
+            "the gateway ended with {status}: {}",
+            setup.home.read(LOG).unwrap_or_default()
+        );
         setup
     }
 

@@ -153,6 +153,8 @@ impl Finished {
 
     fn json(&self, name: &str) -> Option<Value> {
         let text = self.home.read(name)?;
-        Some(serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} is no JSON ({error}): {text}")))
+        Some(
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name} is no JSON ({error}): {text}")),
+        )
     }
 }

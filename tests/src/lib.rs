@@ -13,6 +13,7 @@ pub mod gateway;
 pub mod init;
 
 pub mod caller;
+pub mod documents;
 pub mod raw;
 pub mod refusal;
 pub mod requests;

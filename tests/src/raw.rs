@@ -67,6 +67,10 @@ impl RawConnection {
     }
 
     /// Begins a call, without its body.
+    ///
+    /// # Panics
+    ///
+    /// Panics if path or headers cannot be sent.
     pub async fn begin(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<RawCall, h2::Error> {
         let mut request = Request::post(format!("http://gateway{path}"))
             .header("content-type", "application/grpc")
@@ -106,9 +110,9 @@ impl RawCall {
             body.flow_control().release_capacity(data.len())?;
         }
         let trailers = body.trailers().await?.unwrap_or_default();
-        Ok(status_of(&trailers).or_else(|| status_of(&head.headers)).unwrap_or_else(|| {
-            Status::unknown(format!("HTTP {} without a gRPC status", head.status))
-        }))
+        Ok(status_of(&trailers)
+            .or_else(|| status_of(&head.headers))
+            .unwrap_or_else(|| Status::unknown(format!("HTTP {} without a gRPC status", head.status))))
     }
 }
 

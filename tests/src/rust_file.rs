@@ -163,9 +163,8 @@ fn read_words(tokens: &[TokenTree], found: &mut Vec<String>) {
 }
 
 fn read_attributes(tokens: TokenStream, found: &mut Vec<String>) {
-    let mut tokens = tokens.into_iter().peekable();
     let mut follows_hash = false;
-    while let Some(token) = tokens.next() {
+    for token in tokens {
         if let TokenTree::Group(group) = &token {
             if follows_hash && group.delimiter() == Delimiter::Bracket {
                 found.push(compact(&group.stream()));

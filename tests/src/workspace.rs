@@ -53,8 +53,10 @@ pub fn cargo(arguments: &[&str]) -> String {
 /// Panics if cargo tells something else than it does today.
 pub fn crates() -> Vec<Crate> {
     let text = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
-    let packages = metadata["packages"].as_array().unwrap_or_else(|| panic!("cargo metadata has no packages"));
+    let metadata: Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("cargo metadata: {error}"));
+    let packages =
+        metadata["packages"].as_array().unwrap_or_else(|| panic!("cargo metadata has no packages"));
     let mut crates: Vec<Crate> = packages.iter().map(read_package).collect();
     crates.sort_by(|a, b| a.name.cmp(&b.name));
     crates

@@ -1,10 +1,13 @@
 //! Authorize and its neighbours: what is free, what is spent, what is denied, and what is refused.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use podgate_proto::v1::{
-    AuditServiceStreamRequest, AuthorizeRequest, DenialReason, Destination, Granted, GrantOrigin,
-    GrantServiceWatchRequest, Pod, Protocol, RenewRequest, Verdict, authorize_request,
+    AuditServiceStreamRequest, AuthorizeRequest, DenialReason, Destination, ExplainRequest, GrantOrigin,
+    GrantServiceWatchRequest, Granted, Pod, Protocol, RenewRequest, Verdict, authorize_request,
+    authorize_response,
 };
 use podgate_tests::{
     caller::Caller,
@@ -12,12 +15,14 @@ use podgate_tests::{
     gateway::{Gateway, Setup},
     raw::RawConnection,
     refusal::{fields, quotas, reason, retry_after},
-    requests::{authorize, authorize_as, authorize_host, destination, pod},
+    requests::{authorize, authorize_as, authorize_host, destination, explain_pod, pod},
     yaml::{common_ports, profile, profile_for},
 };
 use prost::Message as _;
-use tonic::Code;
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic::{Code, codegen::tokio_stream::once};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -47,7 +52,7 @@ async fn a_grant_tells_what_it_allows_by_which_rule_and_when_it_was_admitted() {
     let response = caller.authorize(authorize("shop", "a", &[DB[0], DNS])).await.unwrap();
     let after = clock::since_boot();
     assert_eq!(response.policy_revision.len(), 16);
-    let Some(podgate_proto::v1::authorize_response::Outcome::Granted(granted)) = response.outcome else {
+    let Some(authorize_response::Outcome::Granted(granted)) = response.outcome else {
         panic!("{response:?}")
     };
     let told: Vec<_> = granted
@@ -247,7 +252,11 @@ async fn a_call_whose_deadline_cannot_be_met_spends_nothing() {
 /// Fields of a request that is refused for them.
 async fn refused_fields(caller: &Caller, request: AuthorizeRequest) -> Vec<String> {
     let refused = caller.refused(request).await;
-    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::InvalidArgument, "INVALID_FIELD"), "{refused:?}");
+    assert_eq!(
+        (refused.code(), reason(&refused).as_str()),
+        (Code::InvalidArgument, "INVALID_FIELD"),
+        "{refused:?}"
+    );
     fields(&refused)
 }
 
@@ -256,7 +265,10 @@ async fn absurd_requests_are_refused_field_by_field() {
     let gateway = shop(SLOW).start().await;
     let caller = Caller::of(&gateway).await;
     let with_pod = |pod: Pod| authorize_as("shop", pod, &DB);
-    let none = AuthorizeRequest { destinations: vec![Destination::default(); 10_000], ..authorize("shop", "a", &[]) };
+    let none = AuthorizeRequest {
+        destinations: vec![Destination::default(); 10_000],
+        ..authorize("shop", "a", &[])
+    };
     for (request, expected) in [
         (AuthorizeRequest::default(), &["app", "subject"][..]),
         (authorize("SHOP", "", &DB), &["app", "pod.uid"]),
@@ -265,8 +277,10 @@ async fn absurd_requests_are_refused_field_by_field() {
         (with_pod(Pod { addresses: vec!["::ffff:127.0.0.1".into()], ..pod("a") }), &["pod.addresses[0]"]),
         (with_pod(Pod { addresses: vec!["127.0.0.1".into(); 17], ..pod("a") }), &["pod.addresses"]),
         (authorize("shop", "a", &[DB[0], ("db.shop.svc", 70_000)]), &["destinations[1].port"]),
-        (authorize("shop", "a", &[("db.shop.svc", 0), ("", u32::MAX)]),
-            &["destinations[0].port", "destinations[1].host", "destinations[1].port"]),
+        (
+            authorize("shop", "a", &[("db.shop.svc", 0), ("", u32::MAX)]),
+            &["destinations[0].port", "destinations[1].host", "destinations[1].port"],
+        ),
         (authorize("shop", "a", &[("::ffff:10.0.0.1", 1)]), &["destinations[0].host"]),
         (AuthorizeRequest { ticket: vec![0; 513], ..authorize("shop", "a", &DB) }, &["ticket"]),
     ] {
@@ -323,24 +337,23 @@ async fn what_is_not_served_yet_says_so() {
     let gateway = shop(SLOW).start().await;
     let caller = Caller::of(&gateway).await;
     let barrier = AuthorizeRequest { barrier: true, ..authorize("shop", "a", &DB) };
-    let watch = tokio_stream_of(GrantServiceWatchRequest::default());
+    let watch = once(GrantServiceWatchRequest::default());
     for status in [
         caller.refused(barrier).await,
         caller.authorization().renew(RenewRequest::default()).await.unwrap_err(),
         caller.grants().watch(watch).await.unwrap_err(),
         caller.audit().stream(AuditServiceStreamRequest::default()).await.unwrap_err(),
     ] {
-        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unimplemented, "NOT_SERVED"), "{status:?}");
+        assert_eq!(
+            (status.code(), reason(&status).as_str()),
+            (Code::Unimplemented, "NOT_SERVED"),
+            "{status:?}"
+        );
     }
     let raw = RawConnection::open(gateway.grpc()).await;
     let status = raw.call("/podgate.v1.AuthorizationService/Nonsense", &[], b"").await.unwrap();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(caller.bucket("shop").await.available, 3);
-}
-
-/// A request stream of one message.
-fn tokio_stream_of<T>(message: T) -> tonic::codegen::tokio_stream::Once<T> {
-    tonic::codegen::tokio_stream::once(message)
 }
 
 async fn health(caller: &Caller) -> ServingStatus {
@@ -355,8 +368,7 @@ async fn services(gateway: &Gateway) -> Vec<String> {
         ..ServerReflectionRequest::default()
     };
     let mut client = ServerReflectionClient::new(caller.channel());
-    let mut answers =
-        client.server_reflection_info(tokio_stream_of(request)).await.unwrap().into_inner();
+    let mut answers = client.server_reflection_info(once(request)).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().unwrap();
     match answer.message_response {
         Some(MessageResponse::ListServicesResponse(list)) => {
@@ -387,10 +399,8 @@ async fn foreign_clients_find_health_and_reflection() {
 async fn explaining_has_no_effect() {
     let gateway = shop(SLOW).start().await;
     let caller = Caller::of(&gateway).await;
-    let explain = |host: &str| podgate_proto::v1::ExplainRequest {
-        destinations: vec![destination(host, 3306)],
-        ..podgate_tests::requests::explain_pod("shop")
-    };
+    let explain =
+        |host: &str| ExplainRequest { destinations: vec![destination(host, 3306)], ..explain_pod("shop") };
     let allowed = caller.explain(explain("db.shop.svc")).await;
     assert!(allowed.allowed);
     assert_eq!(allowed.decisions[0].rule, "db");
@@ -400,9 +410,10 @@ async fn explaining_has_no_effect() {
     assert_eq!((bucket.burst, bucket.available), (3, 3));
     assert_eq!(caller.all_grants().await, []);
     // Who asks is a pod or a machine, and has to be said.
-    let request = podgate_proto::v1::ExplainRequest { subject: None, ..explain("db") };
+    let request = ExplainRequest { subject: None, ..explain("db") };
     let refused = caller.authorization().explain(request).await.unwrap_err();
     assert_eq!(fields(&refused), ["subject"]);
-    let nobody = AuthorizeRequest { subject: None::<authorize_request::Subject>, ..authorize("shop", "a", &DB) };
+    let nobody =
+        AuthorizeRequest { subject: None::<authorize_request::Subject>, ..authorize("shop", "a", &DB) };
     assert_eq!(refused_fields(&caller, nobody).await, ["subject"]);
 }

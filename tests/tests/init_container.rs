@@ -14,7 +14,8 @@ const NOBODY: &str = "http://127.0.0.1:1";
 #[tokio::test]
 async fn granted() {
     let gateway = Setup::new().with_file("shop.yaml", profile("shop", "db.shop.svc", "")).start().await;
-    let ended = Init::for_app("shop", &gateway.endpoint()).argument("--destination", "db.shop.svc:3306").run().await;
+    let ended =
+        Init::for_app("shop", &gateway.endpoint()).argument("--destination", "db.shop.svc:3306").run().await;
     assert_eq!(ended.code, Some(0), "{}", ended.out());
 
     let grants = Caller::of(&gateway).await.all_grants().await;
@@ -47,7 +48,10 @@ async fn all_that_the_profile_allows_and_common_ports_alone() {
     assert_eq!(ended.code, Some(0), "{}", ended.out());
     assert_eq!(ended.grant().unwrap()["destinations"][0]["host"], "db.shop.svc");
 
-    let ended = Init::for_app("shop", &gateway.endpoint()).variable("PODGATE_DESTINATIONS", "dns.corp:53").run().await;
+    let ended = Init::for_app("shop", &gateway.endpoint())
+        .variable("PODGATE_DESTINATIONS", "dns.corp:53")
+        .run()
+        .await;
     assert_eq!(ended.code, Some(0), "{}", ended.out());
     let grant = ended.grant().unwrap();
     assert_eq!((&grant["origin"], grant.get("grant_id")), (&"common".into(), None));
@@ -107,8 +111,11 @@ async fn unavailable_to_the_end() {
 
 #[tokio::test]
 async fn unavailable_and_told_to_continue() {
-    let ended =
-        Init::for_app("shop", NOBODY).argument("--wait", "300ms").argument("--on-unavailable", "continue").run().await;
+    let ended = Init::for_app("shop", NOBODY)
+        .argument("--wait", "300ms")
+        .argument("--on-unavailable", "continue")
+        .run()
+        .await;
     assert_eq!(ended.code, Some(0), "{}", ended.out());
     assert!(ended.grant().is_none());
     assert_eq!(ended.termination()["result"], "unavailable_continued");

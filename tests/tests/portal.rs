@@ -1,40 +1,28 @@
 //! The Portal's side: profiles, common ports and grants, each change obeyed by the next call.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use podgate_proto::v1::{
     self, CommonPorts, CommonPortsServiceApplyRequest, CommonPortsServiceDeleteRequest,
     CommonPortsServiceGetRequest, CommonPortsServiceListRequest, DenialReason, GrantOrigin,
     GrantServiceListRequest, GrantServiceRevokeRequest, Profile, ProfileServiceApplyRequest,
     ProfileServiceDeleteRequest, ProfileServiceGetRequest, ProfileServiceListRequest, ReleaseRequest, Rule,
-    SourceKind, Verdict, grant_service_revoke_request::Target, profile_subject,
+    SourceKind, Verdict, grant_service_revoke_request::Target,
 };
 use podgate_tests::{
     caller::Caller,
+    documents::{common_ports as common, profile, rule},
     gateway::Setup,
     refusal::{fields, reason},
     requests::authorize,
-    yaml::{common_ports, profile},
+    yaml,
 };
 use tonic::{Code, Status};
 
 const DB: [(&str, u32); 1] = [("db.shop.svc", 3306)];
 
-fn rule(name: &str, host: &str, port: u32) -> Rule {
-    Rule { name: name.into(), hosts: vec![host.into()], ports: vec![port.to_string()], ..Rule::default() }
-}
-
 fn document(name: &str) -> Profile {
-    let account =
-        v1::ServiceAccount { namespace: "shop".into(), name: "shop".into(), ..v1::ServiceAccount::default() };
-    Profile {
-        name: name.into(),
-        subjects: vec![v1::ProfileSubject { subject: Some(profile_subject::Subject::ServiceAccount(account)) }],
-        allow: vec![rule("db", "db.shop.svc", 3306)],
-        ..Profile::default()
-    }
-}
-
-fn common(name: &str, host: &str) -> CommonPorts {
-    CommonPorts { name: name.into(), allow: vec![rule("dns", host, 53)], ..CommonPorts::default() }
+    profile(name, DB[0].0)
 }
 
 async fn apply(portal: &Caller, profile: Profile, etag: &str) -> Result<Profile, Status> {
@@ -54,8 +42,11 @@ async fn delete(portal: &Caller, name: &str, etag: &str) -> Result<(), Status> {
 }
 
 async fn apply_common(portal: &Caller, common: CommonPorts, etag: &str) -> Result<CommonPorts, Status> {
-    let request =
-        CommonPortsServiceApplyRequest { common_ports: Some(common), etag: etag.into(), validate_only: false };
+    let request = CommonPortsServiceApplyRequest {
+        common_ports: Some(common),
+        etag: etag.into(),
+        validate_only: false,
+    };
     Ok(portal.common_ports().apply(request).await?.into_inner().common_ports.unwrap())
 }
 
@@ -79,7 +70,10 @@ async fn a_profile_is_applied_changed_and_deleted_and_obeyed_at_once() {
     assert_eq!(granted.origin(), GrantOrigin::Fresh);
 
     // Wider, under the etag that was read.
-    let wider = Profile { allow: vec![rule("db", "db.shop.svc", 3306), rule("mq", "mq.shop.svc", 9092)], ..first.clone() };
+    let wider = Profile {
+        allow: vec![rule("db", "db.shop.svc", 3306), rule("mq", "mq.shop.svc", 9092)],
+        ..first.clone()
+    };
     let second = apply(&portal, wider, &first.etag).await.unwrap();
     assert_ne!(second.etag, first.etag);
     portal.granted(authorize("shop", "a", &[("mq.shop.svc", 9092)])).await;
@@ -96,7 +90,7 @@ async fn a_profile_is_applied_changed_and_deleted_and_obeyed_at_once() {
     let denied = portal.denied(authorize("shop", "a", &DB)).await;
     assert_eq!(denied.reason(), DenialReason::NoProfile);
     // Living grants end with their lease.
-    assert_eq!(portal.check("127.0.0.1", "db.shop.svc", 3306).await.verdict(), Verdict::Allowed);
+    assert_eq!(portal.check("127.0.0.1", "mq.shop.svc", 9092).await.verdict(), Verdict::Allowed);
 
     for gone in [get(&portal, "shop").await.unwrap_err(), delete(&portal, "shop", "").await.unwrap_err()] {
         assert_eq!((gone.code(), reason(&gone).as_str()), (Code::NotFound, "NOT_FOUND"));
@@ -132,7 +126,8 @@ async fn common_ports_are_applied_changed_and_deleted_and_obeyed_at_once() {
 
 #[tokio::test]
 async fn lists_come_in_pages_by_name_and_prefix() {
-    let gateway = Setup::new().with_file("file.yaml", profile("shop-file", "db.shop.svc", "")).start().await;
+    let gateway =
+        Setup::new().with_file("file.yaml", yaml::profile("shop-file", "db.shop.svc", "")).start().await;
     let portal = Caller::of(&gateway).await;
     for name in ["shop-c", "hotel", "shop-a", "shop-b"] {
         apply(&portal, document(name), "").await.unwrap();
@@ -181,14 +176,19 @@ async fn what_is_only_validated_changes_nothing() {
         validate_only: true,
         ..ProfileServiceApplyRequest::default()
     };
-    let would_be = portal.profiles().apply(validate(document("shop"))).await.unwrap().into_inner().profile.unwrap();
+    let would_be =
+        portal.profiles().apply(validate(document("shop"))).await.unwrap().into_inner().profile.unwrap();
     assert_eq!(get(&portal, "shop").await.unwrap_err().code(), Code::NotFound);
     portal.denied(authorize("shop", "a", &DB)).await;
     let applied = apply(&portal, document("shop"), "").await.unwrap();
     assert_eq!(applied.etag, would_be.etag);
 
     // Faults and stale etags are found without effect, too.
-    let refused = portal.profiles().apply(validate(Profile { name: "No".into(), ..document("shop") })).await.unwrap_err();
+    let refused = portal
+        .profiles()
+        .apply(validate(Profile { name: "No".into(), ..document("shop") }))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument);
     let stale = ProfileServiceApplyRequest { etag: "0123456789abcdef".into(), ..validate(document("shop")) };
     assert_eq!(portal.profiles().apply(stale).await.unwrap_err().code(), Code::Aborted);
@@ -205,8 +205,8 @@ async fn what_is_only_validated_changes_nothing() {
 #[tokio::test]
 async fn what_comes_from_a_file_is_read_only() {
     let gateway = Setup::new()
-        .with_file("shop.yaml", profile("shop", "db.shop.svc", ""))
-        .with_file("common.yaml", common_ports("everywhere", "dns.corp"))
+        .with_file("shop.yaml", yaml::profile("shop", "db.shop.svc", ""))
+        .with_file("common.yaml", yaml::common_ports("everywhere", "dns.corp"))
         .start()
         .await;
     let portal = Caller::of(&gateway).await;
@@ -289,8 +289,8 @@ async fn revoke(portal: &Caller, target: Target) -> u32 {
 #[tokio::test]
 async fn grants_are_listed_in_pages_and_by_app_and_address() {
     let gateway = Setup::new()
-        .with_file("shop.yaml", profile("shop", "db.shop.svc", ""))
-        .with_file("cart.yaml", profile("cart", "db.cart.svc", ""))
+        .with_file("shop.yaml", yaml::profile("shop", "db.shop.svc", ""))
+        .with_file("cart.yaml", yaml::profile("cart", "db.cart.svc", ""))
         .start()
         .await;
     let portal = Caller::of(&gateway).await;
@@ -323,7 +323,8 @@ async fn grants_are_listed_in_pages_and_by_app_and_address() {
     assert_eq!((grant.decisions[0].rule.as_str(), grant.decisions[0].document.as_str()), ("db", "shop"));
     assert!(grant.expires_at.unwrap().seconds > grant.created_at.unwrap().seconds);
 
-    let bad = GrantServiceListRequest { page_token: "x".into(), address: "nowhere".into(), ..Default::default() };
+    let bad =
+        GrantServiceListRequest { page_token: "x".into(), address: "nowhere".into(), ..Default::default() };
     let refused = portal.grants().list(bad).await.unwrap_err();
     assert_eq!(fields(&refused), ["page_token", "address"]);
 }
@@ -331,8 +332,8 @@ async fn grants_are_listed_in_pages_and_by_app_and_address() {
 #[tokio::test]
 async fn a_revoked_grant_is_gone_at_once() {
     let gateway = Setup::new()
-        .with_file("shop.yaml", profile("shop", "db.shop.svc", ""))
-        .with_file("cart.yaml", profile("cart", "db.cart.svc", ""))
+        .with_file("shop.yaml", yaml::profile("shop", "db.shop.svc", ""))
+        .with_file("cart.yaml", yaml::profile("cart", "db.cart.svc", ""))
         .start()
         .await;
     let portal = Caller::of(&gateway).await;
@@ -375,7 +376,7 @@ async fn a_revoked_grant_is_gone_at_once() {
 
 #[tokio::test]
 async fn a_grant_is_given_back_by_its_holder_alone_and_once() {
-    let gateway = Setup::new().with_file("shop.yaml", profile("shop", "db.shop.svc", "")).start().await;
+    let gateway = Setup::new().with_file("shop.yaml", yaml::profile("shop", "db.shop.svc", "")).start().await;
     let pod = Caller::from(&gateway, "127.0.1.1").await;
     let lease = pod.granted(authorize("shop", "mine", &DB)).await.lease.unwrap();
     let release = async |uid: &str, generation: u64| {
@@ -398,8 +399,8 @@ async fn a_grant_is_given_back_by_its_holder_alone_and_once() {
 #[tokio::test]
 async fn an_address_that_is_reused_never_inherits() {
     let gateway = Setup::new()
-        .with_file("shop.yaml", profile("shop", "db.shop.svc", ""))
-        .with_file("cart.yaml", profile("cart", "db.cart.svc", ""))
+        .with_file("shop.yaml", yaml::profile("shop", "db.shop.svc", ""))
+        .with_file("cart.yaml", yaml::profile("cart", "db.cart.svc", ""))
         .start()
         .await;
     let here = Caller::from(&gateway, "127.0.1.1").await;

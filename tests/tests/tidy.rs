@@ -19,7 +19,10 @@ const CRATES: [(&str, &[&str]); 7] = [
     ("podgate-client", &["podgate-proto"]),
     ("podgate-init", &["podgate-client"]),
     ("podgate-loadtest", &["podgate", "podgate-client", "podgate-engine", "podgate-proto"]),
-    ("podgate-tests", &["podgate", "podgate-client", "podgate-engine", "podgate-init", "podgate-loadtest", "podgate-proto"]),
+    (
+        "podgate-tests",
+        &["podgate", "podgate-client", "podgate-engine", "podgate-init", "podgate-loadtest", "podgate-proto"],
+    ),
 ];
 
 /// Which modules of the server a module may know, beside the engine; a module that is not named may know all.
@@ -91,7 +94,11 @@ fn is_within(path: &str, prefix: &str) -> bool {
 
 fn allowed_crates(name: &str) -> BTreeSet<&'static str> {
     let row = CRATES.iter().find(|(mine, _)| *mine == name);
-    row.unwrap_or_else(|| panic!("{name} is new: say in CRATES what it may be built on")).1.iter().copied().collect()
+    row.unwrap_or_else(|| panic!("{name} is new: say in CRATES what it may be built on"))
+        .1
+        .iter()
+        .copied()
+        .collect()
 }
 
 /// Everything below a crate, at any distance.
@@ -281,7 +288,8 @@ fn paths_and_tests_are_told_apart() {
         #[allow(dead_code)] fn z() { async {}; p::q }
     "#;
     let file = RustFile::parse(Path::new("x.rs"), text.to_owned());
-    let expected = ["a::b", "a::c::self", "a::c::d", "a::*", "crate::store::Y", "g::h", "i::j", "l::m", "p::q"];
+    let expected =
+        ["a::b", "a::c::self", "a::c::d", "a::*", "crate::store::Y", "g::h", "i::j", "l::m", "p::q"];
     assert_eq!(file.paths(), expected);
     assert!(file.words().contains(&"async".to_owned()) && !file.words().contains(&"n".to_owned()));
     assert!(file.attributes().contains(&"allow(dead_code)".to_owned()));

@@ -44,8 +44,8 @@ const EVICT_EVERY: Duration = Duration::from_millis(500);
 enum ServeError {
     #[error("cannot listen on {address} ({setting}): {source}")]
     Bind { setting: &'static str, address: SocketAddr, source: io::Error },
-    #[error(transparent)]
-    Store(#[from] StoreError),
+    #[error("the store in {directory} cannot be opened: {source}")]
+    Store { directory: PathBuf, source: StoreError },
     #[error("cannot start: {0}")]
     Start(#[from] io::Error),
     #[error("cannot start metrics: {0}")]
@@ -83,10 +83,11 @@ pub fn run(matches: &ArgMatches) -> u8 {
 
 fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError> {
     let metrics = telemetry::install_metrics()?;
-    let (store, kept) = Store::open(&config.store)?;
+    let refuse = |source| ServeError::Store { directory: config.store.clone(), source };
+    let (store, kept) = Store::open(&config.store).map_err(refuse)?;
     let history = if kept.is_new { History::None } else { History::Unknown };
     let files = config.profiles.is_none().then(Documents::default);
-    let policies = Policies::new(policy::kept_documents(&kept)?, files, config.defaults, history);
+    let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults, history);
     let gate = Arc::new(Gate::new(config, store, policies));
 
     let bind = |setting, address| {

@@ -93,14 +93,14 @@ impl Layers {
         }
     }
 
-    /// Puts `PODGATE_*` variables over what is there. Unknown ones are left alone where Kubernetes makes them (it
-    /// names variables after services), and refused where they look like a misspelt setting.
+    /// Puts `PODGATE_*` variables over what is there. Unknown ones are refused where they look like a misspelt setting,
+    /// but those that Kubernetes makes for a service named `podgate` are left alone.
     pub fn add_variables(&mut self, variables: &[(OsString, OsString)], faults: &mut Vec<String>) {
         for (name, value) in variables {
             let Some(name) = name.to_str().filter(|name| name.starts_with("PODGATE_")) else {
                 continue;
             };
-            if name == "PODGATE_CONFIG" {
+            if name == "PODGATE_CONFIG" || is_service_link(name) {
                 continue;
             }
             match (SETTINGS.iter().find(|row| row.variable() == name), value.to_str()) {
@@ -127,6 +127,12 @@ impl Layers {
             (None, _) | (_, None) => faults.push(format!("--{}: expected UTF-8 text", setting.flag)),
         }
     }
+}
+
+/// Whether the kubelet may have made a variable for a service: `PODGATE_PORT`, `PODGATE_SERVICE_HOST`, … No setting's
+/// variable looks like these.
+fn is_service_link(name: &str) -> bool {
+    name.contains("_PORT") || name.contains("_SERVICE_HOST")
 }
 
 fn unknown<'a>(key: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
@@ -207,7 +213,10 @@ mod tests {
         layers.add_variables(
             &[
                 ("PODGATE_LISEN".into(), "x".into()),
-                ("PODGATE_GATEWAY_PORT_7420_TCP".into(), "tcp://10.0.0.1:7420".into()),
+                ("PODGATE_PORT".into(), "tcp://10.0.0.1:7420".into()),
+                ("PODGATE_PORT_7420_TCP_ADDR".into(), "10.0.0.1".into()),
+                ("PODGATE_SERVICE_HOST".into(), "10.0.0.1".into()),
+                ("PODGATE_SERVICE_PORT_GRPC".into(), "7420".into()),
             ],
             &mut faults,
         );
@@ -224,6 +233,7 @@ mod tests {
     #[test]
     fn flags_keys_and_variables_are_unique() {
         for (at, row) in SETTINGS.iter().enumerate() {
+            assert!(!is_service_link(&row.variable()), "{}", row.variable());
             for other in &SETTINGS[at + 1..] {
                 assert!(row.key != other.key && row.flag != other.flag);
             }

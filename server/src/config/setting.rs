@@ -95,8 +95,8 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.callsInFlight", "max-calls-in-flight", "8192", "N", "Calls worked on at once"),
     setting("limits.messageBytes", "max-message-bytes", "65536", "N", "Largest request, in bytes"),
-    setting("defaults.limits.rate", "default-rate", "20/s", "RATE", "Rate of an app whose profile sets none"),
-    setting("defaults.limits.burst", "default-burst", "50", "N", "Burst of an app whose profile sets none"),
+    setting("defaults.limits.rate", "default-rate", "50/s", "RATE", "Rate of an app whose profile sets none"),
+    setting("defaults.limits.burst", "default-burst", "100", "N", "Burst of an app whose profile sets none"),
     setting(
         "defaults.lease.maxAge",
         "default-max-age",

@@ -3,7 +3,6 @@
 use std::{
     net::IpAddr,
     sync::{Arc, PoisonError},
-    time::Duration,
 };
 
 use metrics::Counter;
@@ -12,7 +11,7 @@ use podgate_engine::{
     bucket::Bucket,
     decision::{Denial, Ruling},
     destination::Destination,
-    grant::Grant,
+    grant::{Allowed, Basis, Grant, allowed_by},
     lease::NewGrant,
     policy::{AppIndex, Standing},
     subject::Subject,
@@ -23,8 +22,11 @@ use crate::{
     authn::Role,
     clock,
     gate::{Call, Gate, InForce, Refusal, in_force::Settled},
-    store::index::PlaceRef,
+    store::{StoreError, index::PlaceRef},
 };
+
+/// Most destinations of a grant that carries some of an earlier policy along.
+const CARRIED_MAX: usize = podgate_engine::index::DOCUMENT_DESTINATIONS_MAX;
 
 /// A request for access, as far as its fields have been read.
 #[derive(Clone, Debug)]
@@ -89,7 +91,7 @@ impl Gate {
             }
         };
         let (settled, revision) = authorized;
-        let grant = within_deadline(call, pending).await?.map_err(|_| crate::store::StoreError::Closed)??;
+        let grant = pending.await.map_err(|_| StoreError::Closed)??;
         Ok(self.note(asked, Authorized { settled, outcome: Outcome::Granted(grant), revision }))
     }
 
@@ -119,7 +121,7 @@ impl Gate {
                 let new = NewGrant {
                     app: policy.profile(app).document.name.shared(),
                     subject: Arc::clone(&asked.subject),
-                    allowed: Arc::clone(&settled.allowed),
+                    allowed: self.with_carried(in_force, asked, standing, &settled.allowed, app_revision),
                     request: settled.request,
                     admitted_at,
                     max_age: in_force.max_age(app),
@@ -137,6 +139,35 @@ impl Gate {
         let grants = self.store.grants().at(place)?;
         let (uid, now) = (asked.subject.kind.uid(), clock::wall());
         grants.iter().find(|grant| grant.answers(&asked.app, uid, request, revision, now)).cloned()
+    }
+
+    /// What a new grant allows, and what the same pod was granted under an earlier policy as far as this policy still
+    /// allows it: a pod that asks for more must not lose what it has.
+    fn with_carried(
+        &self,
+        in_force: &InForce,
+        asked: &Asked,
+        standing: Standing,
+        allowed: &Arc<[Allowed]>,
+        revision: u64,
+    ) -> Arc<[Allowed]> {
+        let place = PlaceRef { cluster: &asked.subject.cluster, address: asked.subject.address };
+        let (uid, now) = (asked.subject.kind.uid(), clock::wall());
+        let grants = self.store.grants().at(place);
+        let earlier = grants.iter().flat_map(|grants| grants.iter()).find(|grant| {
+            grant.revision != revision
+                && *grant.app == *asked.app
+                && grant.subject.kind.uid() == uid
+                && grant.lives(now)
+        });
+        let Some(earlier) = earlier else {
+            return Arc::clone(allowed);
+        };
+        let wanted = earlier.allowed.iter().map(|allowed| allowed.destination.clone()).collect();
+        let again = in_force.policy().decide(standing, &asked.subject.cluster, wanted);
+        let kept = allowed_by(&again);
+        let kept = kept.iter().filter(|kept| kept.basis != Basis::Shadow && !allowed.contains(kept));
+        allowed.iter().chain(kept).take(CARRIED_MAX).cloned().collect()
     }
 
     fn note(&self, asked: &Asked, authorized: Authorized) -> Authorized {
@@ -207,15 +238,4 @@ fn prove_address(call: &Call, asked: &Asked) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::AddressNotProven(call.caller.address))
-}
-
-/// Waits, but not beyond the call's deadline: nobody would read the answer.
-async fn within_deadline<T>(call: &Call, work: impl Future<Output = T>) -> Result<T, Refusal> {
-    match call.deadline {
-        None => Ok(work.await),
-        Some(deadline) => {
-            let left: Duration = deadline.since(clock::now());
-            tokio::time::timeout(left, work).await.map_err(|_| Refusal::DeadlineTooShort)
-        }
-    }
 }

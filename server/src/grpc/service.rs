@@ -2,10 +2,14 @@
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -28,7 +32,7 @@ use crate::{
     gate::{Call, Gate, Refusal},
     grpc::{
         audit::Audit, authorization::Authorization, documents::Documents, grants::Grants,
-        status::from_refusal, timeout,
+        status::{amend, from_refusal}, timeout,
     },
 };
 
@@ -75,6 +79,14 @@ impl Flow {
     /// Takes no more calls.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits until no call is being worked on.
+    pub async fn idle(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(50));
+        while self.in_flight() > 0 {
+            look.tick().await;
+        }
     }
 
     /// Calls being worked on.
@@ -130,6 +142,11 @@ impl Services {
         Ok(Self { gate, others, flow, message_bytes })
     }
 
+    /// The calls in flight.
+    pub fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
     /// The services for a caller's connection.
     pub fn serve(self, caller: Caller) -> Served {
         let authorization = Authorization::new(Arc::clone(&self.gate), caller);
@@ -145,10 +162,12 @@ impl Served {
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
-        let Services { gate, others, flow, .. } = &self.services;
+        let Services { gate, others, flow, message_bytes } = &self.services;
+        let message_bytes = *message_bytes;
         let is_health = request.uri().path().starts_with(HEALTH);
         let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
-        let call = Call::new(self.caller, timeout.and_then(timeout::parse), clock::now());
+        let timeout = timeout.and_then(timeout::parse);
+        let call = Call::new(self.caller, timeout, clock::now());
         let entered = if is_health {
             Ok(None)
         } else {
@@ -165,24 +184,40 @@ impl Served {
                 Work::Other(others.clone().call(request), entered)
             }
         };
+        let left = timeout.unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX);
         async move {
-            match work {
-                Work::Refused(response) => Ok(response),
-                Work::Authorization(work, entered) => {
-                    let response = work.await;
-                    drop(entered);
-                    response
-                }
-                Work::Other(work, entered) => {
-                    let response = work.await;
-                    drop(entered);
-                    response
-                }
-            }
+            let (response, message_bytes) = match work {
+                Work::Refused(response) => return Ok(response),
+                Work::Authorization(work, entered) => (within(left, work, entered).await, message_bytes),
+                Work::Other(work, entered) => (within(left, work, entered).await, DOCUMENT_BYTES_MAX),
+            };
+            Ok(amend(response, message_bytes))
         }
     }
 }
 
+/// Awaits a call's response, but not for ever: a request whose body never ends would keep its place among the calls in
+/// flight. Most calls are done at once, and these never touch the timer.
+async fn within(
+    left: Duration,
+    work: impl Future<Output = Result<Response<Body>, Infallible>>,
+    entered: Option<InFlight>,
+) -> Response<Body> {
+    let mut work = pin!(work);
+    let first = poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await;
+    let done = match first {
+        Poll::Ready(response) => Ok(response),
+        Poll::Pending => tokio::time::timeout(left, work).await,
+    };
+    drop(entered);
+    match done {
+        Ok(Ok(response)) => response,
+        Err(_) => from_refusal(&Refusal::DeadlinePassed).into_http(),
+    }
+}
+
+/// Longest time that a call may take until its response begins, whatever it asks.
+const CALL_WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Largest profile or common-ports document in a message, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use podgate_engine::admission::Limit;
 use rand::RngExt as _;
-use tonic::{Code, Status};
+use http::Response;
+use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
@@ -24,6 +25,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
     let (code, reason) = match refusal {
         Refusal::Fields(violations) => return from_violations(violations),
         Refusal::DeadlineTooShort => (Code::DeadlineExceeded, "DEADLINE_TOO_SHORT"),
+        Refusal::DeadlinePassed => (Code::DeadlineExceeded, "DEADLINE_PASSED"),
         Refusal::PerIpCalls { .. } => (Code::ResourceExhausted, "PER_IP_CALLS"),
         Refusal::Rate { by: Limit::App, .. } => (Code::ResourceExhausted, "APP_RATE"),
         Refusal::Rate { by: Limit::Capacity, .. } => (Code::ResourceExhausted, "CAPACITY"),
@@ -51,6 +53,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         }
         Refusal::Fields(_)
         | Refusal::DeadlineTooShort
+        | Refusal::DeadlinePassed
         | Refusal::AddressNotProven(_)
         | Refusal::RoleNotAllowed => {}
     }
@@ -100,6 +103,22 @@ pub fn from_violations(violations: &[Violation]) -> Status {
     };
     metrics::counter!("podgate_refusals_total", "reason" => "INVALID_FIELD").increment(1);
     Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// Puts what tonic refuses by itself (a message that is too large, or none) into the form of our other refusals.
+pub fn amend(response: Response<Body>, message_bytes: usize) -> Response<Body> {
+    let headers = response.headers();
+    if headers.get("grpc-status").is_none() || headers.contains_key("grpc-status-details-bin") {
+        return response;
+    }
+    let description = match Status::from_header_map(headers) {
+        Some(status) if status.code() == Code::Internal => status.message().to_owned(),
+        Some(status) if status.code() == Code::OutOfRange => {
+            format!("too large; expected at most {message_bytes} bytes")
+        }
+        Some(_) | None => return response,
+    };
+    from_violations(&[Violation { field: "message".to_owned(), description }]).into_http()
 }
 
 /// What this gateway does not serve yet.

@@ -118,7 +118,7 @@ pub async fn accept(
     for worker in workers.iter().cycle() {
         let (stream, peer) = loop {
             match listener.accept().await {
-                Ok((stream, peer)) => match places.take(peer.ip()) {
+                Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
                     Ok(place) => break (stream, (peer, place)),
                     Err(full) => {
                         let why = match full {

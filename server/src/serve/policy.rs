@@ -1,6 +1,6 @@
 //! The thread that keeps the files' policy in force.
 
-use std::{io, path::PathBuf, sync::Arc, thread};
+use std::{io, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use podgate_engine::profile::{Source, Sourced};
 use podgate_proto::v1;
@@ -16,6 +16,11 @@ use crate::{
     },
     store::{Kept, Kind, StoreError},
 };
+
+/// How long at most until a look without any notice: not every file system gives notice, and none does of a directory
+/// that is not there yet.
+const UNNOTICED_MAX: Duration = Duration::from_secs(30);
+const UNNOTICED_FAULTY_MAX: Duration = Duration::from_secs(2);
 
 /// Reads what the store keeps of the API's documents.
 pub fn kept_documents(kept: &Kept) -> Result<Documents, StoreError> {
@@ -64,8 +69,10 @@ pub fn start(gate: &Arc<Gate>, root: PathBuf) -> io::Result<Bell> {
                 return;
             };
             look(&gate, &mut directory);
+            let gate_faults = gate.policies().faults().len();
             drop(gate);
-            if watch.wait() == Wake::Over {
+            let unnoticed_max = if gate_faults == 0 { UNNOTICED_MAX } else { UNNOTICED_FAULTY_MAX };
+            if watch.wait(unnoticed_max) == Wake::Over {
                 return;
             }
         }
@@ -77,7 +84,10 @@ fn look(gate: &Gate, directory: &mut Directory) {
     let began = clock::now();
     let reloads = |result| metrics::counter!("podgate_policy_reloads_total", "result" => result);
     match directory.look() {
-        Look::Unchanged => gate.policies().set_faults(Vec::new()),
+        Look::Unchanged => {
+            gate.policies().set_faults(Vec::new());
+            metrics::gauge!("podgate_policy_faults").set(0.0);
+        }
         Look::Changed { documents, files_read } => {
             let read_ms = clock::now().since(began).as_millis() as u64;
             info!(files_read, read_ms, directory = %directory.root().display(), "profiles were read");

@@ -19,6 +19,9 @@ use crate::{
 /// Connections on their way to one worker.
 const QUEUE_MAX: usize = 1_024;
 
+/// How long a connection has to take its last answers once nothing is worked on.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Whether the gateway is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -102,7 +105,15 @@ async fn work(
         }
     };
     let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(drain_within, all_ended).await.is_err() {
-        tracing::warn!("connections were cut at the end of the drain");
+    // What is left once no call is worked on are streams without an end, such as Health.Watch, and peers that do not
+    // read; these get a moment for what has been answered.
+    let all_answered = async {
+        services.flow().idle().await;
+        tokio::time::sleep(LAST_WORDS_WITHIN).await;
+    };
+    tokio::select! {
+        () = all_ended => {}
+        () = all_answered => {}
+        () = tokio::time::sleep(drain_within) => tracing::warn!("calls were cut at the end of the drain"),
     }
 }

@@ -11,8 +11,6 @@ use tracing::warn;
 
 /// How long changes are gathered before one look at the directory.
 const SETTLE: Duration = Duration::from_millis(200);
-/// How long at most until a look without any notice: not every file system gives notice.
-const UNNOTICED_MAX: Duration = Duration::from_secs(30);
 
 /// Wakes whoever waits for a change.
 #[derive(Clone, Debug)]
@@ -56,7 +54,7 @@ impl Watch {
         let watcher = match watcher {
             Ok(watcher) => Some(watcher),
             Err(error) => {
-                warn!(%error, directory = %directory.display(), "no notice of changes; looking every 30 s");
+                warn!(%error, directory = %directory.display(), "no notice of changes; looking from time to time");
                 None
             }
         };
@@ -68,9 +66,9 @@ impl Watch {
         self.bell.clone()
     }
 
-    /// Waits until a look is due.
-    pub fn wait(&self) -> Wake {
-        match self.rung.recv_timeout(UNNOTICED_MAX) {
+    /// Waits until a look is due, with or without notice.
+    pub fn wait(&self, unnoticed_max: Duration) -> Wake {
+        match self.rung.recv_timeout(unnoticed_max) {
             Ok(()) => loop {
                 match self.rung.recv_timeout(SETTLE) {
                     Ok(()) => {}
