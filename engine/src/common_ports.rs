@@ -14,6 +14,9 @@ use crate::{
 /// Most clusters of a document.
 pub const CLUSTERS_MAX: usize = 64;
 
+/// Most priorities of a document: there are no more.
+const PRIORITIES_MAX: usize = 3;
+
 /// A common-ports document.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CommonPorts {
@@ -45,7 +48,11 @@ impl CommonPorts {
                 faults.keep(format!("spec.clusters[{at}]"), parse_word("cluster", text, 63))
             })
             .collect();
-        let priorities = draft.priorities.iter().take(8).enumerate();
+        if draft.priorities.len() > PRIORITIES_MAX {
+            let count = draft.priorities.len();
+            faults.add("spec.priorities", format!("{count} priorities; expected at most {PRIORITIES_MAX}"));
+        }
+        let priorities = draft.priorities.iter().take(PRIORITIES_MAX).enumerate();
         let priorities = priorities
             .filter_map(|(at, text)| faults.keep(format!("spec.priorities[{at}]"), text.parse()))
             .collect();

@@ -45,7 +45,7 @@ pub struct CommonPortsDraft {
 }
 
 /// A subject as written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum SubjectDraft {
     /// `serviceAccount`
     ServiceAccount {
@@ -61,7 +61,8 @@ pub enum SubjectDraft {
         /// `cidrs`
         cidrs: Vec<String>,
     },
-    /// Neither of the two was written; the fault is noted where it was read.
+    /// Neither of the two was written.
+    #[default]
     Missing,
 }
 

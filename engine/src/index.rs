@@ -77,7 +77,7 @@ pub enum Miss {
 #[derive(Clone, Debug)]
 pub struct Rules {
     document: Arc<str>,
-    rules: Box<[Rule]>,
+    all: Box<[Rule]>,
     names: Box<[Place]>,
     suffixes: Box<[Place]>,
     networks: Box<[Place]>,
@@ -92,7 +92,7 @@ struct Place {
 
 impl PartialEq for Rules {
     fn eq(&self, other: &Self) -> bool {
-        self.document == other.document && self.rules == other.rules
+        self.document == other.document && self.all == other.all
     }
 }
 
@@ -100,7 +100,7 @@ impl Eq for Rules {}
 
 impl Hash for Rules {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.rules.hash(state);
+        self.all.hash(state);
     }
 }
 
@@ -148,12 +148,12 @@ impl Rules {
             places.into_iter().map(|(_, place)| place).collect()
         };
         let (names, suffixes) = (sorted(names), sorted(suffixes));
-        Self { document, names, suffixes, networks: networks.into(), rules }
+        Self { document, names, suffixes, networks: networks.into(), all: rules }
     }
 
     /// The rules, in the order of the document.
     pub fn iter(&self) -> impl Iterator<Item = &Rule> {
-        self.rules.iter()
+        self.all.iter()
     }
 
     /// Names a rule of these for the record.
@@ -205,11 +205,11 @@ impl Rules {
                 move |place| matches!(self.host(**place), HostPattern::Network(mine) if mine.contains(asked)),
             )
         });
-        exact.iter().chain(suffixes).chain(networks).map(move |place| &self.rules[usize::from(place.rule)])
+        exact.iter().chain(suffixes).chain(networks).map(move |place| &self.all[usize::from(place.rule)])
     }
 
     fn host(&self, place: Place) -> &HostPattern {
-        &self.rules[usize::from(place.rule)].hosts[usize::from(place.host)]
+        &self.all[usize::from(place.rule)].hosts[usize::from(place.host)]
     }
 
     fn text(&self, place: Place) -> &str {
@@ -244,7 +244,7 @@ impl Rules {
             .map(|place| (alike(self.text(*place)), *place))
             .filter(|(score, place)| score * 2 >= asked.len().max(self.text(*place).len()))
             .max_by_key(|(score, _)| *score)
-            .map(|(_, place)| &self.rules[usize::from(place.rule)])
+            .map(|(_, place)| &self.all[usize::from(place.rule)])
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     time::{Moment, WallTime},
 };
 
-/// Most requests that one grant answers; the oldest is forgotten first, and what it allowed with it.
+/// Most requests that one grant answers; one more replaces all that was asked before.
 pub const REQUESTS_MAX: usize = 8;
 
 /// A grant that is to be made.
@@ -71,8 +71,9 @@ pub fn place(living: &[Arc<Grant>], new: NewGrant, next: GrantId, now: WallTime)
 }
 
 fn grown(held: &Grant, new: NewGrant, expires_at: WallTime) -> Grant {
-    let keeps = held.revision == new.revision && held.requests.len() < REQUESTS_MAX;
     let repeated = held.requests.contains(&new.request);
+    let has_room = repeated || held.requests.len() < REQUESTS_MAX;
+    let keeps = held.revision == new.revision && has_room;
     let (allowed, requests) = match (keeps, repeated) {
         (true, true) => (Arc::clone(&held.allowed), held.requests.clone()),
         (true, false) => {
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn a_reused_address_never_inherits() {
         let first = place(&[], new_grant("order", "old", "db", 1), GrantId(1), NOW);
-        let second = place(&[first.grant.clone()], new_grant("order", "new", "cache", 1), GrantId(2), NOW);
+        let second = place(std::slice::from_ref(&first.grant), new_grant("order", "new", "cache", 1), GrantId(2), NOW);
         assert_eq!(second.ended, [first.grant]);
         assert_eq!(*second.grant.allowed, [allowed("cache")]);
         assert_eq!(second.grant.id, GrantId(2));

@@ -116,70 +116,31 @@ impl PolicySet {
     pub fn decide(&self, standing: Standing, cluster: &str, destinations: Arc<[Destination]>) -> Decision {
         let profile = standing.app().map(|app| &*self.profile(app).document);
         if destinations.is_empty() {
-            return self.decide_all(standing, profile);
+            return decide_all(standing, profile);
         }
-        let priority = profile.map(|profile| profile.priority);
+        // Only who is listed has the app's priority; naming an app gives nothing.
+        let priority = match standing {
+            Standing::Listed(_) => profile.map(|profile| profile.priority),
+            Standing::NotListed(_) | Standing::NoProfile => None,
+        };
         let verdicts: Box<[Verdict]> = destinations
             .iter()
             .map(|destination| match self.common_rule(destination, cluster, priority) {
                 Some(rule) => Verdict::Common(rule),
-                None => self.decide_one(standing, profile, destination),
+                None => decide_one(standing, profile, destination),
             })
             .collect();
-        let ruling = rule(&verdicts, standing, profile);
+        let needs_no_grant = |destination| self.common_rule(destination, cluster, None).is_some();
+        let ruling = match rule(&verdicts, standing, profile) {
+            // What is common to some priorities only is recorded, since enforcers do not know an address's priority.
+            Ruling::Common if !destinations.iter().all(needs_no_grant) => Ruling::Allowed,
+            ruling => ruling,
+        };
         Decision { destinations, verdicts, ruling }
     }
 
-    fn decide_one(
-        &self,
-        standing: Standing,
-        profile: Option<&Profile>,
-        destination: &Destination,
-    ) -> Verdict {
-        match (standing, profile) {
-            (Standing::Listed(_), Some(profile)) => match profile.allow.find(destination) {
-                Match::Covered(rule) => Verdict::Allowed(profile.allow.reference(rule)),
-                Match::Missed(miss, nearest) => Verdict::Denied(
-                    Denial::Destination(miss),
-                    nearest.map(|rule| profile.allow.reference(rule)),
-                ),
-            },
-            (Standing::NotListed(_), _) => Verdict::Denied(Denial::SubjectNotListed, None),
-            (Standing::NoProfile | Standing::Listed(_), _) => Verdict::Denied(Denial::NoProfile, None),
-        }
-    }
-
-    fn decide_all(&self, standing: Standing, profile: Option<&Profile>) -> Decision {
-        let (Standing::Listed(_), Some(profile)) = (standing, profile) else {
-            let denial = match standing {
-                Standing::NoProfile => Denial::NoProfile,
-                Standing::NotListed(_) | Standing::Listed(_) => Denial::SubjectNotListed,
-            };
-            return Decision {
-                destinations: Arc::new([]),
-                verdicts: Box::new([]),
-                ruling: Ruling::Denied(denial),
-            };
-        };
-        let (destinations, verdicts): (Vec<_>, Vec<_>) = profile
-            .allow
-            .iter()
-            .flat_map(|rule| {
-                let reference = profile.allow.reference(rule);
-                rule.hosts.iter().flat_map(move |host| {
-                    let reference = reference.clone();
-                    rule.ports.iter().map(move |ports| {
-                        let destination =
-                            Destination { host: host.clone(), ports: *ports, protocol: rule.protocol };
-                        (destination, Verdict::Allowed(reference.clone()))
-                    })
-                })
-            })
-            .unzip();
-        Decision { destinations: destinations.into(), verdicts: verdicts.into(), ruling: Ruling::Allowed }
-    }
-
-    /// The rule that makes `destination` a common port for a subject of `cluster`, whose app has `priority`.
+    /// The rule that makes `destination` a common port for a subject of `cluster`, whose app has `priority`; without
+    /// one, only what is common to every app.
     pub fn common_rule(
         &self,
         destination: &Destination,
@@ -192,6 +153,49 @@ impl PolicySet {
             Some(common.allow.reference(rule))
         })
     }
+}
+
+fn decide_one(standing: Standing, profile: Option<&Profile>, destination: &Destination) -> Verdict {
+    match (standing, profile) {
+        (Standing::Listed(_), Some(profile)) => match profile.allow.find(destination) {
+            Match::Covered(rule) => Verdict::Allowed(profile.allow.reference(rule)),
+            Match::Missed(miss, nearest) => {
+                Verdict::Denied(Denial::Destination(miss), nearest.map(|rule| profile.allow.reference(rule)))
+            }
+        },
+        (Standing::NotListed(_), _) => Verdict::Denied(Denial::SubjectNotListed, None),
+        (Standing::NoProfile | Standing::Listed(_), _) => Verdict::Denied(Denial::NoProfile, None),
+    }
+}
+
+fn decide_all(standing: Standing, profile: Option<&Profile>) -> Decision {
+    let (Standing::Listed(_), Some(profile)) = (standing, profile) else {
+        let denial = match standing {
+            Standing::NoProfile => Denial::NoProfile,
+            Standing::NotListed(_) | Standing::Listed(_) => Denial::SubjectNotListed,
+        };
+        return Decision {
+            destinations: Arc::new([]),
+            verdicts: Box::new([]),
+            ruling: Ruling::Denied(denial),
+        };
+    };
+    let (destinations, verdicts): (Vec<_>, Vec<_>) = profile
+        .allow
+        .iter()
+        .flat_map(|rule| {
+            let reference = profile.allow.reference(rule);
+            rule.hosts.iter().flat_map(move |host| {
+                let reference = reference.clone();
+                rule.ports.iter().map(move |ports| {
+                    let destination =
+                        Destination { host: host.clone(), ports: *ports, protocol: rule.protocol };
+                    (destination, Verdict::Allowed(reference.clone()))
+                })
+            })
+        })
+        .unzip();
+    Decision { destinations: destinations.into(), verdicts: verdicts.into(), ruling: Ruling::Allowed }
 }
 
 fn rule(verdicts: &[Verdict], standing: Standing, profile: Option<&Profile>) -> Ruling {

@@ -24,11 +24,14 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The caller behind a connection from `peer`.
-    pub fn from_peer(peer: IpAddr) -> Self {
+    /// The caller behind a connection from `peer` to our address `local`.
+    ///
+    /// Both have to be loopback for the operator: a mesh's sidecar hands on connections from elsewhere out of loopback
+    /// (Istio's from 127.0.0.6), but to the pod's own address.
+    pub fn new(peer: IpAddr, local: IpAddr) -> Self {
         let address = peer.to_canonical();
-        let role = if address.is_loopback() { Role::Operator } else { Role::Pod };
-        Self { address, role }
+        let is_operator = address.is_loopback() && local.to_canonical().is_loopback();
+        Self { address, role: if is_operator { Role::Operator } else { Role::Pod } }
     }
 }
 
@@ -38,16 +41,17 @@ mod tests {
 
     #[test]
     fn only_loopback_is_the_operator() {
-        for (peer, role) in [
-            ("127.0.0.1", Role::Operator),
-            ("127.9.8.7", Role::Operator),
-            ("::1", Role::Operator),
-            ("::ffff:127.0.0.1", Role::Operator),
-            ("10.8.3.17", Role::Pod),
-            ("::ffff:10.8.3.17", Role::Pod),
-            ("fd00::7", Role::Pod),
+        for (peer, local, role) in [
+            ("127.0.0.1", "127.0.0.1", Role::Operator),
+            ("127.9.8.7", "127.0.0.1", Role::Operator),
+            ("::1", "::1", Role::Operator),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1", Role::Operator),
+            ("127.0.0.6", "10.8.0.2", Role::Pod),
+            ("10.8.3.17", "10.8.0.2", Role::Pod),
+            ("::ffff:10.8.3.17", "::ffff:10.8.0.2", Role::Pod),
+            ("fd00::7", "fd00::2", Role::Pod),
         ] {
-            assert_eq!(Caller::from_peer(peer.parse().unwrap()).role, role, "{peer}");
+            assert_eq!(Caller::new(peer.parse().unwrap(), local.parse().unwrap()).role, role, "{peer}");
         }
     }
 }

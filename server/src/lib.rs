@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod environment;
+pub mod vital;
 
 pub mod config;
 pub mod document;
@@ -16,7 +17,6 @@ pub mod store;
 pub mod gate;
 
 pub mod grpc;
-pub mod http;
 pub mod wording;
 
 pub mod serve;

@@ -21,10 +21,13 @@ pub use self::{
     index::GrantIndex,
     writer::{Ending, Target},
 };
-use crate::store::writer::{Command, Writer};
+use crate::{
+    store::writer::{Command, Writer},
+    vital::Vital,
+};
 
 /// Commands that wait for the writer; beyond these, callers are told to come again.
-const QUEUE_MAX: usize = 8_192;
+const QUEUE_MAX: usize = 4_096;
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,9 @@ pub enum StoreError {
     /// The group of writes failed; nothing of it was committed.
     #[error("the store could not write; the gateway's log says why")]
     NotWritten,
+    /// There are as many grants as there may be, in all or of this address.
+    #[error("there are as many living grants as there may be, in all or of this address")]
+    Full,
     /// The store has ended.
     #[error("the store is closed")]
     Closed,
@@ -83,14 +89,17 @@ pub type Pending<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 impl Store {
     /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
-    pub fn open(directory: &std::path::Path) -> Result<(Self, Kept), StoreError> {
+    pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
         let (mut database, kept) = database::Database::open(directory)?;
         let grants = Arc::new(GrantIndex::new(database.load_grants()?));
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let writer = Writer::new(database, Arc::clone(&grants), kept.next_grant);
+        let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || writer.run(&queue))
+            .spawn(move || {
+                let _vital = Vital("store");
+                writer.run(&queue);
+            })
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
         Ok((Self { commands, grants, thread }, kept))
     }

@@ -206,3 +206,18 @@ async fn explain_decides_without_a_gateway() {
     home.write("bad.yaml", BAD);
     assert_eq!(explain(&["--app", "shop"]).await.code, Some(2));
 }
+
+/// The kubelet names variables after Services; one called `podgate` makes PODGATE_PORT.
+#[tokio::test]
+async fn variables_of_a_service_called_podgate_are_no_misspelt_settings() {
+    let variables = [
+        ("PODGATE_SERVICE_HOST", "10.0.0.1"),
+        ("PODGATE_SERVICE_PORT", "7420"),
+        ("PODGATE_SERVICE_PORT_GRPC", "7420"),
+        ("PODGATE_PORT", "tcp://10.0.0.1:7420"),
+        ("PODGATE_PORT_7420_TCP", "tcp://10.0.0.1:7420"),
+        ("PODGATE_PORT_7420_TCP_ADDR", "10.0.0.1"),
+    ];
+    let ended = Binary::Podgate.run(&["config", "--print"], &variables).await;
+    assert_eq!((ended.code, ended.err.as_str()), (Some(0), ""));
+}

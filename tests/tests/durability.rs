@@ -16,6 +16,7 @@ use podgate_tests::{
 };
 use rustix::process::Signal;
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 const DB: [(&str, u32); 1] = [("db.shop.svc", 3306)];
 /// A range of ports of it is common, so that a pod can ask many questions.
@@ -189,4 +190,14 @@ async fn a_drain_has_its_own_end() {
     let setup = gateway.terminate().await;
     assert!(call.ended().await.is_err());
     assert!(setup.home().read("gateway.log").unwrap().contains("were cut at the end of the drain"));
+}
+
+#[tokio::test]
+async fn a_client_that_watches_health_does_not_hold_up_the_end() {
+    let gateway = shop("").flag("--drain-timeout", "1h").start().await;
+    let caller = Caller::of(&gateway).await;
+    let mut health = HealthClient::new(caller.channel());
+    let mut watch = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    watch.message().await.unwrap();
+    gateway.terminate().await;
 }

@@ -1,4 +1,4 @@
-//! What the repository shows as an example is good.
+//! What the repository shows as an example is good, and says what is so.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -14,6 +14,64 @@ use podgate_tests::{binary::Binary, gateway::Setup, home::Home, init::Init, work
 async fn the_example_profiles_are_good() {
     let ended = Binary::Podgate.run(&["validate", "examples/profiles"], &[]).await;
     assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+/// The values that `config --print` shows.
+async fn settings(arguments: &[&str]) -> BTreeMap<String, String> {
+    let ended = Binary::Podgate.run(&[&["config", "--print"], arguments].concat(), &[]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let lines = ended.out.lines().map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [key, value @ .., _origin] = &words[..] else { panic!("{line}") };
+        ((*key).to_owned(), value.join(" "))
+    });
+    lines.collect()
+}
+
+/// The defaults that a configuration's comments claim: `Default 20s.` above a key, or `# default` behind its value.
+fn claims(text: &str) -> BTreeMap<String, String> {
+    let mut claims = BTreeMap::new();
+    let (mut around, mut comment): (Vec<(usize, &str)>, String) = Default::default();
+    for line in text.lines() {
+        let words = line.trim_start();
+        if let Some(more) = words.strip_prefix('#') {
+            comment.push_str(more);
+            continue;
+        }
+        let Some((key, rest)) = words.split_once(':') else {
+            comment.clear();
+            continue;
+        };
+        let depth = line.len() - words.len();
+        around.retain(|(other, _)| *other < depth);
+        around.push((depth, key));
+        let key = around.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".");
+        let (value, behind) = rest.split_once(" #").unwrap_or((rest, ""));
+        if behind.split([' ', ';']).any(|word| word == "default") {
+            claims.insert(key, value.trim().trim_matches('"').to_owned());
+        } else if let Some((_, claim)) = comment.split_once("Default ") {
+            let claim = claim.split(' ').next().unwrap_or_default().trim_end_matches(['.', ',', ';']);
+            claims.insert(key, claim.to_owned());
+        }
+        comment.clear();
+    }
+    claims
+}
+
+#[tokio::test]
+async fn the_example_configuration_is_good_and_right_about_the_defaults() {
+    let file = "examples/podgate.yaml";
+    let (in_force, defaults) = (settings(&["--config", file]).await, settings(&[]).await);
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    for (key, _) in in_force.iter().filter(|(_, value)| !value.is_empty()) {
+        let last = key.rsplit('.').next().unwrap_or_default();
+        assert!(text.contains(&format!("{last}:")), "{file} does not show {key}");
+    }
+    let claims = claims(&text);
+    assert!(claims.len() > 10, "{claims:?}");
+    for (key, claim) in claims {
+        assert_eq!(defaults.get(&key), Some(&claim), "{file}: {key}");
+    }
 }
 
 /// As `examples/README.md` tells it.

@@ -204,3 +204,13 @@ async fn a_config_map_that_is_turned_over_is_noticed() {
     gateway.until_readiness("another revision", |detail| detail["policy"]["revision"] != before).await;
     caller.granted(authorize("shop", "b", &NEW)).await;
 }
+
+#[tokio::test]
+async fn a_bad_file_that_is_taken_away_again_leaves_no_fault_behind() {
+    let gateway = Setup::new().with_file("shop.yaml", profile("shop", OLD[0].0, "")).start().await;
+    gateway.write("bad.yaml", BAD);
+    gateway.until_readiness("faults", |detail| detail["faults_total"] != 0).await;
+    gateway.remove("bad.yaml");
+    gateway.until_profiles(1).await;
+    assert_eq!(gateway.metric("podgate_policy_faults").await, Some(0.0));
+}

@@ -35,7 +35,7 @@ const SERVER_MODULES: [(&str, &[&str]); 11] = [
     ("authn", &["clock", "config"]),
     ("limits", &["clock", "config"]),
     ("source", &["clock", "config", "document"]),
-    ("store", &["clock", "config"]),
+    ("store", &["clock", "config", "vital"]),
     ("gate", &["authn", "clock", "config", "document", "limits", "source", "store"]),
     ("grpc", &["authn", "clock", "config", "document", "gate", "limits", "source", "store", "wording"]),
 ];

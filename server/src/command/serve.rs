@@ -10,6 +10,7 @@ use std::{
 };
 
 use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -24,8 +25,8 @@ use crate::{
     config::Config,
     gate::{Gate, Policies, policies::History},
     grpc::service::{Flow, Services, report},
-    http::{Pages, router},
     serve::{
+        http::{Pages, router},
         listener::{self, Places},
         policy, telemetry,
         workers::{Shutdown, Workers},
@@ -38,6 +39,9 @@ use crate::{
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often one shard of the per-IP limiter forgets; all of them in about half a minute.
 const EVICT_EVERY: Duration = Duration::from_millis(500);
+
+/// Open files beside the connections: the store, the listeners, the runtimes.
+const OPEN_BESIDE: u64 = 64;
 
 /// Why serving ended before it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +56,8 @@ enum ServeError {
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("cannot start reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    #[error("{0} has ended by itself: {1}")]
+    Ended(&'static str, String),
     #[error("--address-file {file}: {source}")]
     AddressFile { file: PathBuf, source: io::Error },
 }
@@ -82,12 +88,14 @@ pub fn run(matches: &ArgMatches) -> u8 {
 }
 
 fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError> {
+    raise_open_files(config);
     let metrics = telemetry::install_metrics()?;
     let refuse = |source| ServeError::Store { directory: config.store.clone(), source };
-    let (store, kept) = Store::open(&config.store).map_err(refuse)?;
+    let (store, kept) = Store::open(&config.store, config.grants_max).map_err(refuse)?;
     let history = if kept.is_new { History::None } else { History::Unknown };
     let files = config.profiles.is_none().then(Documents::default);
-    let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults, history);
+    let policies =
+        Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults, history);
     let gate = Arc::new(Gate::new(config, store, policies));
 
     let bind = |setting, address| {
@@ -115,12 +123,16 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
             telemetry::Gauges { gate: Arc::clone(&gate), flow: Arc::clone(&flow), places: Arc::clone(&places) };
         let pages = Pages { metrics: metrics.clone(), gauges, shutdown };
         let http = tokio::net::TcpListener::from_std(http)?;
-        let http = tokio::spawn(async { axum::serve(http, router(pages)).await });
-        let accepting = tokio::spawn(listener::accept(grpc, places, workers.queues()));
+        let mut http = tokio::spawn(async { axum::serve(http, router(pages)).await });
+        let mut accepting = tokio::spawn(listener::accept(grpc, places, workers.queues()));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&gate), metrics));
         let ready =
             tokio::spawn(announce(Arc::clone(&gate), health.clone(), addresses, address_file.map(Into::into)));
-        wait_for_end(bell).await?;
+        let told = tokio::select! {
+            told = wait_for_end(bell) => told.map_err(ServeError::from),
+            ended = &mut accepting => Err(ServeError::Ended("accepting connections", format!("{ended:?}"))),
+            ended = &mut http => Err(ServeError::Ended("serving HTTP", format!("{ended:?}"))),
+        };
         info!(timeout = ?config.drain_timeout, calls_in_flight = flow.in_flight(), "ending: no more calls are taken");
         report(&health, ServingStatus::NotServing).await;
         accepting.abort();
@@ -134,7 +146,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
             task.abort();
         }
         http.abort();
-        Ok::<_, ServeError>(())
+        told
     })?;
     drop(runtime);
     match Arc::try_unwrap(gate) {
@@ -145,6 +157,20 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
     }
     info!("ended");
     Ok(())
+}
+
+/// Raises the soft limit on open files to the hard one, and says so where it does not suffice for the connections.
+fn raise_open_files(config: &Config) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let open = if raised.is_ok() { limit.maximum } else { limit.current };
+    let needed = config.connections.max as u64 + OPEN_BESIDE;
+    if open.is_some_and(|open| open < needed) {
+        warn!(
+            ?open,
+            needed, "fewer files may be open than limits.connections.max needs; raise the limit (ulimit -n)"
+        );
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

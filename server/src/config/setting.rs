@@ -94,7 +94,8 @@ pub const SETTINGS: &[Setting] = &[
         "Connections held at once from one address",
     ),
     setting("limits.callsInFlight", "max-calls-in-flight", "8192", "N", "Calls worked on at once"),
-    setting("limits.messageBytes", "max-message-bytes", "65536", "N", "Largest request, in bytes"),
+    setting("limits.grants", "max-grants", "1000000", "N", "Living grants; further ones are refused"),
+    setting("limits.messageBytes", "max-message-bytes", "131072", "N", "Largest request, in bytes"),
     setting("defaults.limits.rate", "default-rate", "50/s", "RATE", "Rate of an app whose profile sets none"),
     setting("defaults.limits.burst", "default-burst", "100", "N", "Burst of an app whose profile sets none"),
     setting(

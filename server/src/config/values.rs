@@ -47,6 +47,8 @@ pub struct Config {
     pub per_ip: PerIp,
     /// The capacity that all apps share.
     pub capacity: Quota,
+    /// Most living grants.
+    pub grants_max: usize,
     /// Limits on connections and calls.
     pub connections: Connections,
     /// What profiles leave out.
@@ -152,6 +154,7 @@ impl Values<'_> {
                 pod_cidrs: self.pod_cidrs(),
             },
             capacity: self.quota("limits.capacity.rate", "limits.capacity.burst"),
+            grants_max: self.number("limits.grants", 1, 100_000_000),
             connections: Connections {
                 max: self.number("limits.connections.max", 1, 1_000_000),
                 per_address: self.number("limits.connections.perAddress", 1, 1_000_000),

@@ -206,6 +206,7 @@ fn subject(reader: &mut Reader, node: &Node, path: &Path<'_>) -> Option<SubjectD
     Some(subject)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the shape of what reads an item")]
 fn rule(reader: &mut Reader, node: &Node, path: &Path<'_>) -> Option<RuleDraft> {
     let fields = reader.entries(node, path, &["name", "hosts", "ports", "protocol"]);
     Some(RuleDraft {
@@ -263,7 +264,7 @@ fn text(reader: &mut Reader, entries: Entries<'_>, path: &Path<'_>, key: &str) -
     entries.get(key).and_then(|node| reader.text(node, &path.field(key)))
 }
 
-fn list<T>(
+fn list<T: Default>(
     reader: &mut Reader,
     entries: Entries<'_>,
     path: &Path<'_>,
@@ -337,6 +338,19 @@ spec:
                 "app.yaml:16:9: spec.mode: `enforced` is no mode; expected enforce, shadow; did you mean `enforce`?",
                 "app.yaml:23:32: spec.allow[0].hosts[0]: `10.96.0.300` is no IP address; expected one such as \
                  `10.9.0.7` or `fd00::7`",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_item_that_cannot_be_read_leaves_the_others_in_their_places() {
+        let text = GOOD.replace("[mysql-order.db.svc, 10.9.0.0/24]", "[[x], ok, bad!]");
+        assert_eq!(
+            faults(&text),
+            [
+                "app.yaml:11:33: spec.allow[0].hosts[0]: expected text, found a list",
+                "app.yaml:11:42: spec.allow[0].hosts[2]: `bad!` is no host: labels consist of letters, digits, `-` and `_`; \
+                 expected a DNS name, `*.` and a DNS name, an IP address or a CIDR",
             ]
         );
     }

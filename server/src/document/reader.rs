@@ -142,8 +142,8 @@ impl Reader {
         }
     }
 
-    /// The items of a list.
-    pub fn list<T>(
+    /// The items of a list. One that cannot be read is kept as a default, so that those behind it keep their places.
+    pub fn list<T: Default>(
         &mut self,
         node: &Node,
         path: &Path<'_>,
@@ -156,7 +156,7 @@ impl Reader {
             return Vec::new();
         };
         let items = items.iter().enumerate();
-        items.filter_map(|(index, item)| read(self, item, &path.item(index))).collect()
+        items.map(|(index, item)| read(self, item, &path.item(index)).unwrap_or_default()).collect()
     }
 }
 

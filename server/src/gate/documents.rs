@@ -9,7 +9,7 @@ use podgate_engine::{
 };
 
 use crate::{
-    gate::{Gate, Refusal},
+    gate::{Gate, Refusal, policies::Written},
     source::directory::Documents,
     store::{Kind, StoreError},
 };
@@ -139,7 +139,7 @@ impl Gate {
     ) -> Result<Applied<T>, DocumentError> {
         let mut written = self.policies.written();
         let name = document.name();
-        writable::<T>(written.files.as_ref(), &name)?;
+        writable::<T>(&written, &name)?;
         expect_etag(T::of(&written.api).get(&name), &name, expected_etag)?;
         let etag = document.etag();
         let applied = Sourced { document: Arc::new(document), etag, source: Source::Api };
@@ -160,7 +160,7 @@ impl Gate {
         expected_etag: &str,
     ) -> Result<(), DocumentError> {
         let mut written = self.policies.written();
-        writable::<T>(written.files.as_ref(), name)?;
+        writable::<T>(&written, name)?;
         let current = T::of(&written.api).get(name);
         if current.is_none() {
             return Err(DocumentError::NotFound { kind: T::NOUN, name: name.to_owned() });
@@ -174,8 +174,10 @@ impl Gate {
     }
 }
 
-fn writable<T: ApiDocument>(files: Option<&Documents>, name: &str) -> Result<(), DocumentError> {
-    match files.and_then(|files| T::of(files).get(name)).map(|document| &document.source) {
+/// Whether the API may write the name. Until the files have been read nobody knows.
+fn writable<T: ApiDocument>(written: &Written, name: &str) -> Result<(), DocumentError> {
+    let files = written.files.as_ref().ok_or(Refusal::NoPolicy)?;
+    match T::of(files).get(name).map(|document| &document.source) {
         Some(Source::File(file)) => {
             Err(DocumentError::ReadOnly { name: name.to_owned(), file: Arc::clone(file) })
         }

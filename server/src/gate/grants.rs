@@ -42,7 +42,6 @@ impl Gate {
         let now = clock::wall();
         let grants = self.store.grants().at(PlaceRef { cluster, address });
         let living = grants.iter().flat_map(|grants| grants.iter()).filter(|grant| grant.lives(now));
-        let mut holder = None;
         for grant in living {
             if let Some(allowed) = grant.covering(destination) {
                 let rule = match &allowed.basis {
@@ -51,14 +50,10 @@ impl Gate {
                 };
                 return Ok(Checked::Allowed(Arc::clone(grant), rule));
             }
-            holder = Some(grant);
         }
         let in_force = self.policies.in_force()?;
         let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
-        let policy = in_force.policy();
-        let app = holder.and_then(|grant| policy.find(&grant.app));
-        let priority = app.map(|app| policy.profile(app).document.priority);
-        match policy.common_rule(destination, cluster, priority) {
+        match in_force.policy().common_rule(destination, cluster, None) {
             Some(rule) => Ok(Checked::Common(rule)),
             None => Ok(Checked::NoGrant),
         }
@@ -84,7 +79,14 @@ impl Gate {
     /// Takes grants back; tells how many living ones it ended.
     pub async fn revoke(&self, call: &Call, target: Target, reason: &str) -> Result<u32, Refusal> {
         require_operator(call)?;
-        let revoked = self.end(Ending::Revoke(target.clone())).await?;
+        let mut revoked = 0;
+        loop {
+            let more = self.end(Ending::Revoke(target.clone())).await?;
+            revoked += more;
+            if more == 0 {
+                break;
+            }
+        }
         tracing::info!(?target, revoked, reason, caller = %call.caller.address, "grants were revoked");
         Ok(revoked)
     }

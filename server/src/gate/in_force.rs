@@ -15,6 +15,7 @@ use podgate_engine::{
     policy::{AppIndex, PolicySet, Standing},
     time::Moment,
 };
+use rustc_hash::FxHashMap;
 
 use crate::{config::values::Defaults, gate::policies::History};
 
@@ -26,6 +27,7 @@ const CACHED_DESTINATIONS_MAX: u64 = 200_000;
 pub struct InForce {
     policy: PolicySet,
     buckets: Box<[Arc<Mutex<Bucket>>]>,
+    departed: FxHashMap<Arc<str>, Arc<Mutex<Bucket>>>,
     decisions: Cache<Question, Arc<Settled>>,
     defaults: Defaults,
 }
@@ -75,15 +77,29 @@ impl InForce {
                 }
             })
             .collect();
+        let departed = before.map(|before| before.departing(&policy, now)).unwrap_or_default();
         let decisions = Cache::builder()
             .max_capacity(CACHED_DESTINATIONS_MAX)
             .weigher(|_, settled: &Arc<Settled>| settled.decision.destinations.len() as u32 + 1)
             .build();
-        Self { policy, buckets, decisions, defaults }
+        Self { policy, buckets, departed, decisions, defaults }
     }
 
     fn bucket_of(&self, app: &str) -> Option<&Arc<Mutex<Bucket>>> {
-        self.policy.find(app).map(|app| self.bucket(app))
+        self.policy.find(app).map(|app| self.bucket(app)).or_else(|| self.departed.get(app))
+    }
+
+    /// The buckets of apps that `next` does not have, until they are full again: an app that is deleted and applied
+    /// again, or whose file is moved, must not come back with a new burst.
+    fn departing(&self, next: &PolicySet, now: Moment) -> FxHashMap<Arc<str>, Arc<Mutex<Bucket>>> {
+        let is_spent = |bucket: &Mutex<Bucket>| {
+            let bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.available(now) < bucket.quota().burst.get()
+        };
+        let here = self.policy.profiles().iter().map(|profile| profile.document.name.shared());
+        let here = here.zip(self.buckets.iter().cloned());
+        let gone = self.departed.iter().map(|(name, bucket)| (Arc::clone(name), Arc::clone(bucket)));
+        here.chain(gone).filter(|(name, bucket)| next.find(name).is_none() && is_spent(bucket)).collect()
     }
 
     /// The compiled policy.

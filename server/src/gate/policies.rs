@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::{ArcSwapOption, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use podgate_engine::policy::PolicySet;
 use tracing::{info, warn};
 
@@ -25,6 +25,7 @@ pub enum History {
 pub struct Policies {
     in_force: ArcSwapOption<InForce>,
     written: Mutex<Written>,
+    faults: ArcSwap<Vec<String>>,
     defaults: Defaults,
     history: History,
 }
@@ -36,8 +37,6 @@ pub struct Written {
     pub files: Option<Documents>,
     /// Of the API.
     pub api: Documents,
-    /// Faults of the last reading of the files; empty if it was good.
-    pub faults: Vec<String>,
 }
 
 impl Policies {
@@ -45,7 +44,8 @@ impl Policies {
     pub fn new(api: Documents, files: Option<Documents>, defaults: Defaults, history: History) -> Self {
         let policies = Self {
             in_force: ArcSwapOption::empty(),
-            written: Mutex::new(Written { files, api, faults: Vec::new() }),
+            written: Mutex::new(Written { files, api }),
+            faults: ArcSwap::default(),
             defaults,
             history,
         };
@@ -76,18 +76,18 @@ impl Policies {
             warn!(app = %name, "a file's profile hides the API's of the same name");
         }
         written.files = Some(files);
-        written.faults.clear();
+        self.set_faults(Vec::new());
         self.swap(&written);
     }
 
     /// Notes that the files are faulty; what is in force stays so.
     pub fn set_faults(&self, faults: Vec<String>) {
-        self.written().faults = faults;
+        self.faults.store(Arc::new(faults));
     }
 
-    /// The faults of the last reading of the files.
-    pub fn faults(&self) -> Vec<String> {
-        self.written().faults.clone()
+    /// The faults of the last reading of the files; none if it was good.
+    pub fn faults(&self) -> Arc<Vec<String>> {
+        self.faults.load_full()
     }
 
     /// Compiles what is written and puts it in force, if the files have been read.

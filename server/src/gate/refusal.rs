@@ -16,7 +16,9 @@ pub enum Refusal {
     #[error("the deadline is too short to be met; nothing was spent")]
     DeadlineTooShort,
     /// The call's deadline, or the longest time for any call, passed while it was worked on.
-    #[error("time was up before the answer was there; what was begun may have been done, and asking again finds it")]
+    #[error(
+        "time was up before the answer was there; what was begun may have been done, and asking again finds it"
+    )]
     DeadlinePassed,
     /// The address has made too many calls.
     #[error("this address calls too often")]

@@ -32,7 +32,7 @@ impl Authorization {
     }
 
     fn call<T>(&self, request: &Request<T>) -> Call {
-        let timeout = request.metadata().get("grpc-timeout").map(|value| value.as_bytes());
+        let timeout = request.metadata().get("grpc-timeout").map(tonic::metadata::MetadataValue::as_bytes);
         Call::new(self.caller, timeout.and_then(timeout::parse), clock::now())
     }
 }

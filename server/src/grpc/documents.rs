@@ -133,7 +133,7 @@ impl Documents {
         require_operator(call)?;
         let mut fields = Fields::default();
         if message.is_none() {
-            fields.violation("document", "missing");
+            fields.violation(M::FIELD, "missing");
         }
         let message = fields.finish(message)?.bare();
         let document = message.read().map_err(|faults| DocumentError::Faulty(M::in_request(faults)))?;

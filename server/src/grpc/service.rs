@@ -27,17 +27,24 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use tower::Service as _;
 
 use crate::{
-    authn::Caller,
+    authn::{Caller, Role},
     clock,
     gate::{Call, Gate, Refusal},
     grpc::{
-        audit::Audit, authorization::Authorization, documents::Documents, grants::Grants,
-        status::{amend, from_refusal}, timeout,
+        audit::Audit,
+        authorization::Authorization,
+        documents::Documents,
+        grants::Grants,
+        status::{amend, from_refusal},
+        timeout,
     },
 };
 
 const AUTHORIZATION: &str = "/podgate.v1.AuthorizationService/";
-const HEALTH: &str = "/grpc.health.v1.Health/";
+/// Health checks pass by all limits: a gateway that is busy is not a gateway that is dead.
+const HEALTH: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
+/// Largest health request, in bytes.
+const HEALTH_BYTES_MAX: usize = 1_024;
 
 /// The services, cheap to clone for each connection.
 #[derive(Clone)]
@@ -133,11 +140,14 @@ impl Services {
             .add_service(common_ports.max_decoding_message_size(DOCUMENT_BYTES_MAX))
             .add_service(grants.max_decoding_message_size(message_bytes))
             .add_service(AuditServiceServer::new(Audit).max_decoding_message_size(message_bytes))
-            .add_service(tonic_health::pb::health_server::HealthServer::new(
-                tonic_health::server::HealthService::from_health_reporter(health.clone()),
-            ))
-            .add_service(reflection()?.build_v1()?)
-            .add_service(reflection()?.build_v1alpha()?)
+            .add_service(
+                tonic_health::pb::health_server::HealthServer::new(
+                    tonic_health::server::HealthService::from_health_reporter(health.clone()),
+                )
+                .max_decoding_message_size(HEALTH_BYTES_MAX),
+            )
+            .add_service(reflection().build_v1()?)
+            .add_service(reflection().build_v1alpha()?)
             .prepare();
         Ok(Self { gate, others, flow, message_bytes })
     }
@@ -164,16 +174,19 @@ impl Served {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
         let Services { gate, others, flow, message_bytes } = &self.services;
         let message_bytes = *message_bytes;
-        let is_health = request.uri().path().starts_with(HEALTH);
+        let path = request.uri().path();
+        let (is_health, is_authorization) = (HEALTH.contains(&path), path.starts_with(AUTHORIZATION));
         let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
         let timeout = timeout.and_then(timeout::parse);
         let call = Call::new(self.caller, timeout, clock::now());
         let entered = if is_health {
             Ok(None)
+        } else if !is_authorization && self.caller.role == Role::Pod {
+            // Refused before a byte of a message is read that only an operator may send.
+            Err(Refusal::RoleNotAllowed)
         } else {
             flow.enter().and_then(|entered| gate.enter(&call).map(|()| Some(entered)))
         };
-        let is_authorization = request.uri().path().starts_with(AUTHORIZATION);
         let work = match entered {
             Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
             Ok(entered) if is_authorization => {
@@ -227,10 +240,10 @@ enum Work<A, B> {
     Other(B, Option<InFlight>),
 }
 
-fn reflection() -> Result<tonic_reflection::server::Builder<'static>, tonic_reflection::server::Error> {
-    Ok(tonic_reflection::server::Builder::configure()
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
 /// Tells health checks whether the gateway serves: as a whole, and by the service that pods call.

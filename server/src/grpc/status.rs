@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use http::Response;
 use podgate_engine::admission::Limit;
 use rand::RngExt as _;
-use http::Response;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -20,6 +20,9 @@ pub const DOMAIN: &str = "podgate.io";
 const UNAVAILABLE_MIN: Duration = Duration::from_millis(500);
 const UNAVAILABLE_MAX: Duration = Duration::from_millis(1_500);
 
+/// What violations may take of a response's headers, of which clients read 8 KiB (grpc-java, C-core) or 16 KiB (hyper).
+const DETAIL_BYTES_MAX: usize = 3_000;
+
 /// A refusal as a status.
 pub fn from_refusal(refusal: &Refusal) -> Status {
     let (code, reason) = match refusal {
@@ -34,6 +37,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
         Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
         Refusal::Draining => (Code::Unavailable, "DRAINING"),
+        Refusal::Store(StoreError::Full) => (Code::ResourceExhausted, "GRANTS_FULL"),
         Refusal::Store(StoreError::Busy) => (Code::Unavailable, "STORE_BUSY"),
         Refusal::Store(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
     };
@@ -64,7 +68,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         if let Refusal::Store(failure) = &refusal {
-            tracing::error!(error = %failure, "a call was refused by the store");
+            tracing::debug!(error = %failure, "a call was refused by the store");
         }
         from_refusal(&refusal)
     }
@@ -93,7 +97,13 @@ impl From<DocumentError> for Status {
 /// Wrong fields, all at once. The message names the first: many clients show nothing else.
 pub fn from_violations(violations: &[Violation]) -> Status {
     let mut details = ErrorDetails::with_error_info("INVALID_FIELD", DOMAIN, []);
-    for violation in violations {
+    let mut bytes = 0;
+    for (told, violation) in violations.iter().enumerate() {
+        bytes += violation.field.len() + violation.description.len();
+        if bytes > DETAIL_BYTES_MAX {
+            details.add_bad_request_violation("", format!("and {} more", violations.len() - told));
+            break;
+        }
         details.add_bad_request_violation(&violation.field, &violation.description);
     }
     let message = match violations {

@@ -43,7 +43,10 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
         Ok(stream) => stream,
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
     };
-    let caller = Caller::from_peer(peer.ip());
+    let caller = match stream.local_addr() {
+        Ok(local) => Caller::new(peer.ip(), local.ip()),
+        Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
+    };
     let has_called = Arc::new(AtomicBool::new(false));
     let services = services.serve(caller);
     let service = service_fn({

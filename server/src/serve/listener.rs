@@ -22,6 +22,9 @@ const BACKLOG: i32 = 4_096;
 /// How long to wait when no descriptor is left; without a wait the loop would spin.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
 
+/// One line in the log for so many failures, which is one in about ten seconds.
+const FAILURES_PER_LINE: u32 = 200;
+
 /// A connection on its way to a worker.
 #[derive(Debug)]
 pub struct Accepted {
@@ -115,6 +118,7 @@ pub async fn accept(
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let refused = |why| metrics::counter!("podgate_connections_refused_total", "reason" => why);
+    let mut failures = 0u32;
     for worker in workers.iter().cycle() {
         let (stream, peer) = loop {
             match listener.accept().await {
@@ -131,7 +135,10 @@ pub async fn accept(
                 },
                 Err(error) => {
                     refused("accept_failed").increment(1);
-                    warn!(%error, "a connection could not be accepted; raise the limit on open files?");
+                    if failures.is_multiple_of(FAILURES_PER_LINE) {
+                        warn!(%error, "connections cannot be accepted; raise the limit on open files?");
+                    }
+                    failures += 1;
                     tokio::time::sleep(EXHAUSTED_WAIT).await;
                 }
             }

@@ -15,6 +15,7 @@ use crate::{
         watch::{Bell, Wake, Watch},
     },
     store::{Kept, Kind, StoreError},
+    vital::Vital,
 };
 
 /// How long at most until a look without any notice: not every file system gives notice, and none does of a directory
@@ -64,6 +65,7 @@ pub fn start(gate: &Arc<Gate>, root: PathBuf) -> io::Result<Bell> {
     let gate = Arc::downgrade(gate);
     let mut directory = Directory::new(root);
     thread::Builder::new().name("policy".to_owned()).spawn(move || {
+        let _vital = Vital("policy");
         loop {
             let Some(gate) = gate.upgrade() else {
                 return;
@@ -85,6 +87,9 @@ fn look(gate: &Gate, directory: &mut Directory) {
     let reloads = |result| metrics::counter!("podgate_policy_reloads_total", "result" => result);
     match directory.look() {
         Look::Unchanged => {
+            if !gate.policies().faults().is_empty() {
+                info!("the profiles on disk are again those in force");
+            }
             gate.policies().set_faults(Vec::new());
             metrics::gauge!("podgate_policy_faults").set(0.0);
         }
@@ -97,7 +102,7 @@ fn look(gate: &Gate, directory: &mut Directory) {
         }
         Look::Faulty(faults) => {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            if gate.policies().faults() != faults {
+            if *gate.policies().faults() != faults {
                 for fault in &faults {
                     error!(%fault, "a profile is faulty");
                 }

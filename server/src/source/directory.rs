@@ -14,7 +14,7 @@ use podgate_engine::{
     common_ports::CommonPorts,
     profile::{Profile, Source, Sourced},
 };
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::document::{
     fault::{DocumentFault, Position},
@@ -44,6 +44,18 @@ pub struct Documents {
 pub struct Directory {
     root: PathBuf,
     files: FxHashMap<PathBuf, ReadFile>,
+    state: State,
+}
+
+/// What the last look at all files came to.
+#[derive(Debug)]
+enum State {
+    /// There was none that could read them all.
+    Unread,
+    /// They fit together.
+    Good,
+    /// Each is good by itself, and yet they do not fit together.
+    Clashing(Vec<DocumentFault>),
 }
 
 /// What came of a look at the directory.
@@ -101,7 +113,7 @@ impl Stamp {
 impl Directory {
     /// A directory of which nothing has been read yet.
     pub fn new(root: PathBuf) -> Self {
-        Self { root, files: FxHashMap::default() }
+        Self { root, files: FxHashMap::default(), state: State::Unread }
     }
 
     /// Where it is.
@@ -120,8 +132,12 @@ impl Directory {
         let is_known =
             |(path, stamp): &&(PathBuf, Stamp)| self.files.get(path).is_some_and(|file| file.stamp == *stamp);
         let changed: Vec<&(PathBuf, Stamp)> = found.iter().filter(|file| !is_known(file)).collect();
-        if changed.is_empty() && found.len() == self.files.len() && !self.files.is_empty() {
-            return Look::Unchanged;
+        if changed.is_empty() && found.len() == self.files.len() {
+            match &self.state {
+                State::Good => return Look::Unchanged,
+                State::Clashing(faults) => return Look::Faulty(faults.clone()),
+                State::Unread => {}
+            }
         }
         let files_read = changed.len();
         let mut fresh = FxHashMap::default();
@@ -136,21 +152,22 @@ impl Directory {
         if !faults.is_empty() {
             return Look::Faulty(bounded(faults));
         }
-        let names: FxHashMap<&PathBuf, ()> = found.iter().map(|(path, _)| (path, ())).collect();
+        let names: FxHashSet<&PathBuf> = found.iter().map(|(path, _)| path).collect();
         let kept = std::mem::take(&mut self.files);
         let mut files: FxHashMap<PathBuf, ReadFile> =
-            kept.into_iter().filter(|(path, _)| names.contains_key(path)).collect();
+            kept.into_iter().filter(|(path, _)| names.contains(path)).collect();
         files.extend(fresh);
         let merged = merge(&files);
         self.files = files;
         match merged {
-            Ok(documents) => Look::Changed { documents, files_read },
+            Ok(documents) => {
+                self.state = State::Good;
+                Look::Changed { documents, files_read }
+            }
             Err(faults) => {
-                // What was read is good by itself and is kept; that the whole is not must be found again next time.
-                for file in self.files.values_mut() {
-                    file.stamp.changed_ns = i128::MIN;
-                }
-                Look::Faulty(bounded(faults))
+                let faults = bounded(faults);
+                self.state = State::Clashing(faults.clone());
+                Look::Faulty(faults)
             }
         }
     }
@@ -190,6 +207,9 @@ fn list(directory: &Path, depth: usize, found: &mut Vec<(PathBuf, Stamp)>, fault
         let is_yaml = path.extension().is_some_and(|ending| ending == "yaml" || ending == "yml");
         match fs::metadata(&path) {
             Ok(metadata) if metadata.is_dir() => list(&path, depth + 1, found, faults),
+            Ok(metadata) if is_yaml && !metadata.is_file() => {
+                faults.push(file_fault(&path, "is no file".to_owned()));
+            }
             Ok(metadata) if is_yaml && metadata.len() > FILE_BYTES_MAX => {
                 let message = format!("{} bytes; expected at most {FILE_BYTES_MAX}", metadata.len());
                 faults.push(file_fault(&path, message));
@@ -198,9 +218,11 @@ fn list(directory: &Path, depth: usize, found: &mut Vec<(PathBuf, Stamp)>, fault
             Ok(_) if is_yaml => {
                 return faults.push(file_fault(directory, format!("more than {FILES_MAX} files")));
             }
-            Ok(_) => {}
-            Err(error) if is_yaml => faults.push(file_fault(&path, format!("cannot be read: {error}"))),
-            Err(_) => {}
+            // A link to nowhere may stand for a whole team's directory; what is gone altogether went meanwhile.
+            Err(error) if is_yaml || path.is_symlink() => {
+                faults.push(file_fault(&path, format!("cannot be read: {error}")));
+            }
+            Ok(_) | Err(_) => {}
         }
     }
 }
@@ -359,6 +381,16 @@ mod tests {
         }
         write("b.yaml", profile("b").as_bytes());
         assert!(matches!(directory.look(), Look::Changed { documents, .. } if documents.profiles.len() == 2));
+    }
+
+    #[test]
+    fn an_empty_directory_is_read_once() {
+        let home = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(home.path().to_owned());
+        assert!(matches!(directory.look(), Look::Changed { files_read: 0, .. }));
+        assert!(matches!(directory.look(), Look::Unchanged));
+        std::os::unix::fs::symlink("nowhere", home.path().join("team-a")).unwrap();
+        assert!(matches!(directory.look(), Look::Faulty(_)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const NEXT_GRANT: &str = "next_grant";
 
 /// The kinds of documents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// Profiles.
     Profile,
@@ -62,7 +62,7 @@ impl Database {
         fs::create_dir_all(directory).map_err(refuse)?;
         let file = directory.join("podgate.redb");
         let is_new = !file.try_exists().map_err(refuse)?;
-        let mut database = Self { open: Some(open_file(&file)?), file };
+        let mut database = Self { open: Some(create_or_open(&file)?), file };
         let write = database.begin()?;
         write.open_table(GRANTS)?;
         let next_grant = write.open_table(META)?.get(NEXT_GRANT)?.map_or(1, |id| id.value());
@@ -105,15 +105,17 @@ impl Database {
         self.open = None;
     }
 
+    /// The database, opened anew if it was closed. Never made anew: a file that is gone stays a failure, since what was
+    /// acknowledged was in it.
     fn opened(&mut self) -> Result<&redb::Database, StoreError> {
         match &mut self.open {
             Some(database) => Ok(database),
-            closed => Ok(closed.insert(open_file(&self.file)?)),
+            closed => Ok(closed.insert(redb::Database::open(&self.file)?)),
         }
     }
 }
 
-fn open_file(file: &Path) -> Result<redb::Database, StoreError> {
+fn create_or_open(file: &Path) -> Result<redb::Database, StoreError> {
     redb::Database::create(file).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(file.to_owned()),
         other => other.into(),

@@ -1,7 +1,7 @@
 //! The one thread that writes: it gathers what is queued, commits it as a group, and answers only then.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, mpsc::Receiver},
 };
@@ -20,7 +20,7 @@ use crate::{
     store::{
         StoreError,
         courier::Courier,
-        database::{self, Database, Kind},
+        database::{self, Database, Kept, Kind},
         index::{GrantIndex, PlaceRef, place_of},
     },
 };
@@ -29,6 +29,8 @@ use crate::{
 const GROUP_MAX: usize = 1_024;
 /// Most grants that one command ends.
 const ENDED_MAX: usize = 100_000;
+/// Most grants of one address, whatever clusters and apps its callers name.
+const ADDRESS_GRANTS_MAX: i64 = 256;
 
 type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -77,6 +79,20 @@ pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
     next_grant: GrantId,
+    grants_max: usize,
+    /// Living grants of each address, whatever the cluster that its callers name.
+    by_address: FxHashMap<IpAddr, u32>,
+    /// The documents as they are durable.
+    documents: FxHashMap<(Kind, String), Vec<u8>>,
+    /// What failed groups may have left in the file all the same; set right with the next group.
+    doubtful: Doubtful,
+}
+
+/// What a failed commit touched. Its flush may have failed after the new state had reached the file.
+#[derive(Debug, Default)]
+struct Doubtful {
+    grants: BTreeSet<GrantId>,
+    documents: BTreeSet<(Kind, String)>,
 }
 
 /// What a group changes, before it is committed and in force.
@@ -85,6 +101,9 @@ struct Group {
     places: FxHashMap<Place, Vec<Arc<Grant>>>,
     changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
     documents: Vec<(Kind, String, Option<Vec<u8>>)>,
+    /// By how many grants each address changes, and all together.
+    counts: FxHashMap<IpAddr, i64>,
+    counted: i64,
     answers: Vec<Answer>,
     parcels: Vec<(Courier, Vec<Answer>)>,
 }
@@ -92,6 +111,11 @@ struct Group {
 impl Group {
     fn commands(&self) -> usize {
         self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
+    }
+
+    fn count(&mut self, address: IpAddr, change: i64) {
+        *self.counts.entry(address).or_default() += change;
+        self.counted += change;
     }
 
     fn answer(&mut self, answer: Answer, courier: Option<Courier>) {
@@ -108,13 +132,22 @@ impl Group {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Granted(Arc<Grant>, Reply<Arc<Grant>>),
+    Refused(StoreError, Reply<Arc<Grant>>),
     Ended(u32, Reply<u32>),
     Written(Reply<()>),
 }
 
 impl Writer {
-    pub(crate) fn new(database: Database, index: Arc<GrantIndex>, next_grant: GrantId) -> Self {
-        Self { database, index, next_grant }
+    pub(crate) fn new(database: Database, index: Arc<GrantIndex>, kept: &Kept, grants_max: usize) -> Self {
+        let mut by_address: FxHashMap<IpAddr, u32> = FxHashMap::default();
+        for grant in index.find(usize::MAX, |_| true) {
+            *by_address.entry(grant.subject.address).or_default() += 1;
+        }
+        let documents = kept.documents.iter();
+        let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
+        let next_grant = kept.next_grant;
+        let doubtful = Doubtful::default();
+        Self { database, index, next_grant, grants_max, by_address, documents, doubtful }
     }
 
     /// Works until nobody can send any more.
@@ -137,12 +170,16 @@ impl Writer {
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    self.settle(&mut group);
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
+                    self.doubtful.grants.extend(group.changes.keys());
+                    let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
+                    self.doubtful.documents.extend(documents);
                     error!(error = %failure, commands = group.commands(), "nothing of a group was committed");
                     let parcels = group.parcels.into_iter().flat_map(|(_, parcel)| parcel);
                     group.answers.into_iter().chain(parcels).for_each(Answer::fail);
@@ -159,10 +196,16 @@ impl Writer {
                 let living = self.grants_at(group, &place);
                 let placement = lease::place(&living, *new, self.next_grant, wall);
                 if placement.grant.id == self.next_grant {
+                    if self.is_full(group, place.address) {
+                        group.answer(Answer::Refused(StoreError::Full, reply), courier);
+                        return;
+                    }
                     self.next_grant = GrantId(self.next_grant.0 + 1);
+                    group.count(place.address, 1);
                 }
                 for ended in &placement.ended {
                     group.changes.insert(ended.id, None);
+                    group.count(place.address, -1);
                 }
                 let kept = living.into_iter().filter(|grant| {
                     grant.id != placement.grant.id
@@ -247,8 +290,34 @@ impl Writer {
         let place = place_of(grant);
         let mut grants = self.grants_at(group, &place);
         grants.retain(|other| other.id != grant.id);
+        group.count(place.address, -1);
         group.places.insert(place, grants);
         group.changes.insert(grant.id, None);
+    }
+
+    /// Whether no further grant can be had, in all or by this address.
+    fn is_full(&self, group: &Group, address: IpAddr) -> bool {
+        let held = i64::from(self.by_address.get(&address).copied().unwrap_or_default());
+        let (here, in_all) = (group.counts.get(&address).copied().unwrap_or_default(), group.counted);
+        held + here >= ADDRESS_GRANTS_MAX || self.index.len() as i64 + in_all >= self.grants_max as i64
+    }
+
+    /// After a commit: nothing is in doubt, and what the group changed is counted.
+    fn settle(&mut self, group: &mut Group) {
+        self.doubtful = Doubtful::default();
+        for (address, change) in group.counts.drain() {
+            let held = self.by_address.entry(address).or_default();
+            *held = u32::try_from(i64::from(*held) + change).unwrap_or(0);
+            if *held == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+        for (kind, name, bytes) in group.documents.drain(..) {
+            match bytes {
+                Some(bytes) => self.documents.insert((kind, name), bytes),
+                None => self.documents.remove(&(kind, name)),
+            };
+        }
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
@@ -256,9 +325,14 @@ impl Writer {
             return Ok(());
         }
         let write = self.database.begin()?;
-        if !group.changes.is_empty() {
-            let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
-            database::write_grants(&write, changes, self.next_grant)?;
+        let index = &self.index;
+        let doubtful: Vec<_> = self.doubtful.grants.iter().map(|id| (*id, index.get(*id))).collect();
+        let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
+        let changes = doubtful.iter().map(|(id, grant)| (*id, grant.as_deref())).chain(changes);
+        database::write_grants(&write, changes, self.next_grant)?;
+        for key in &self.doubtful.documents {
+            let bytes = self.documents.get(key).map(Vec::as_slice);
+            database::write_document(&write, key.0, &key.1, bytes)?;
         }
         for (kind, name, bytes) in &group.documents {
             database::write_document(&write, *kind, name, bytes.as_deref())?;
@@ -273,6 +347,7 @@ impl Answer {
     pub(crate) fn send(self) {
         match self {
             Self::Granted(grant, reply) => drop(reply.send(Ok(grant))),
+            Self::Refused(refusal, reply) => drop(reply.send(Err(refusal))),
             Self::Ended(count, reply) => drop(reply.send(Ok(count))),
             Self::Written(reply) => drop(reply.send(Ok(()))),
         }
@@ -280,7 +355,9 @@ impl Answer {
 
     fn fail(self) {
         match self {
-            Self::Granted(_, reply) => drop(reply.send(Err(StoreError::NotWritten))),
+            Self::Granted(_, reply) | Self::Refused(_, reply) => {
+                drop(reply.send(Err(StoreError::NotWritten)));
+            }
             Self::Ended(_, reply) => drop(reply.send(Err(StoreError::NotWritten))),
             Self::Written(reply) => drop(reply.send(Err(StoreError::NotWritten))),
         }

@@ -140,7 +140,8 @@ impl DocumentMessage for v1::CommonPorts {
             name: self.name.clone(),
             labels: self.labels.clone().into_iter().collect(),
             clusters: self.clusters.clone(),
-            priorities: priorities.filter_map(|value| known(*value, priority_text)).collect(),
+            // One that is not said is kept as a word that the engine refuses: left out, it would open the ports to all.
+            priorities: priorities.map(|value| known(*value, priority_text).unwrap_or_default()).collect(),
             allow: self.allow.iter().map(rule_draft).collect(),
         })
     }
@@ -315,6 +316,17 @@ mod tests {
         let written = v1::Profile::write(&Sourced { document: Arc::new(profile), etag, source: Source::Api });
         assert_eq!(written.etag, etag_text(etag));
         assert_eq!(written.bare(), message());
+    }
+
+    #[test]
+    fn a_priority_that_is_not_said_does_not_open_common_ports_to_all() {
+        let sent = v1::CommonPorts {
+            name: "base".into(),
+            priorities: vec![v1::Priority::Unspecified.into()],
+            allow: message().allow,
+            ..v1::CommonPorts::default()
+        };
+        assert_eq!(sent.read().unwrap_err()[0].path, "spec.priorities[0]");
     }
 
     #[test]
