@@ -147,7 +147,8 @@ mod tests {
     #[test]
     fn a_reused_address_never_inherits() {
         let first = place(&[], new_grant("order", "old", "db", 1), GrantId(1), NOW);
-        let second = place(std::slice::from_ref(&first.grant), new_grant("order", "new", "cache", 1), GrantId(2), NOW);
+        let second =
+            place(std::slice::from_ref(&first.grant), new_grant("order", "new", "cache", 1), GrantId(2), NOW);
         assert_eq!(second.ended, [first.grant]);
         assert_eq!(*second.grant.allowed, [allowed("cache")]);
         assert_eq!(second.grant.id, GrantId(2));

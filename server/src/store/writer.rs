@@ -13,7 +13,7 @@ use podgate_engine::{
 };
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::{
     clock,
@@ -86,6 +86,8 @@ pub(crate) struct Writer {
     documents: FxHashMap<(Kind, String), Vec<u8>>,
     /// What failed groups may have left in the file all the same; set right with the next group.
     doubtful: Doubtful,
+    /// Whether the last group failed: a line in the log for each would drown the rest.
+    is_failing: bool,
 }
 
 /// What a failed commit touched. Its flush may have failed after the new state had reached the file.
@@ -147,7 +149,7 @@ impl Writer {
         let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
         let next_grant = kept.next_grant;
         let doubtful = Doubtful::default();
-        Self { database, index, next_grant, grants_max, by_address, documents, doubtful }
+        Self { database, index, next_grant, grants_max, by_address, documents, doubtful, is_failing: false }
     }
 
     /// Works until nobody can send any more.
@@ -170,6 +172,10 @@ impl Writer {
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    if self.is_failing {
+                        info!("the store writes again");
+                    }
+                    self.is_failing = false;
                     self.settle(&mut group);
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
                     group.answers.into_iter().for_each(Answer::send);
@@ -180,7 +186,10 @@ impl Writer {
                     self.doubtful.grants.extend(group.changes.keys());
                     let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
                     self.doubtful.documents.extend(documents);
-                    error!(error = %failure, commands = group.commands(), "nothing of a group was committed");
+                    if !self.is_failing {
+                        error!(error = %failure, "nothing can be written; grants are refused until it can");
+                    }
+                    self.is_failing = true;
                     let parcels = group.parcels.into_iter().flat_map(|(_, parcel)| parcel);
                     group.answers.into_iter().chain(parcels).for_each(Answer::fail);
                     self.database.close();
