@@ -152,3 +152,101 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use podgate_engine::{
+        subject::{PodIdentity, Subject, SubjectKind},
+        time::Moment,
+    };
+
+    use super::*;
+
+    fn new_grant(address: [u8; 4], cluster: &str, uid: &str) -> NewGrant {
+        NewGrant {
+            app: "order".into(),
+            subject: Arc::new(Subject {
+                cluster: cluster.into(),
+                address: address.into(),
+                kind: SubjectKind::Pod(PodIdentity {
+                    namespace: "hotel".into(),
+                    name: "".into(),
+                    uid: uid.into(),
+                    service_account: "order".into(),
+                    node: "".into(),
+                }),
+            }),
+            allowed: Arc::new([]),
+            request: 1,
+            admitted_at: Moment::from_nanos(1),
+            max_age: Duration::from_secs(60),
+            revision: 1,
+            shadow: false,
+        }
+    }
+
+    fn grant(store: &Store, new: NewGrant) -> Result<Arc<Grant>, StoreError> {
+        store.grant(new).unwrap().blocking_recv().unwrap()
+    }
+
+    fn end(store: &Store, ending: Ending) -> u32 {
+        store.end(ending).unwrap().blocking_recv().unwrap().unwrap()
+    }
+
+    #[test]
+    fn grants_are_bounded_in_all_and_room_comes_back() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(home.path(), 3).unwrap();
+        for last in 1..=3 {
+            grant(&store, new_grant([10, 0, 0, last], "", "a")).unwrap();
+        }
+        assert!(matches!(grant(&store, new_grant([10, 0, 0, 4], "", "a")), Err(StoreError::Full)));
+        // A new pod on an address that holds a grant takes no further room.
+        grant(&store, new_grant([10, 0, 0, 3], "", "b")).unwrap();
+        assert_eq!(end(&store, Ending::Revoke(Target::Address([10, 0, 0, 1].into()))), 1);
+        grant(&store, new_grant([10, 0, 0, 4], "", "a")).unwrap();
+        store.close();
+    }
+
+    #[test]
+    fn one_address_cannot_fill_the_store_by_naming_clusters() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(home.path(), 1_000_000).unwrap();
+        let held = (0..300).filter(|number| {
+            grant(&store, new_grant([10, 0, 0, 1], &format!("cluster-{number}"), "a")).is_ok()
+        });
+        assert_eq!(held.count(), 256);
+        store.close();
+        // The count is taken again from what is durable.
+        let (store, _) = Store::open(home.path(), 1_000_000).unwrap();
+        assert!(matches!(grant(&store, new_grant([10, 0, 0, 1], "another", "a")), Err(StoreError::Full)));
+        assert_eq!(end(&store, Ending::Revoke(Target::App("order".to_owned()))), 256);
+        grant(&store, new_grant([10, 0, 0, 1], "another", "a")).unwrap();
+    }
+
+    #[test]
+    fn ids_never_come_twice_and_a_late_release_hits_nobody_else() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(home.path(), 10).unwrap();
+        let first = grant(&store, new_grant([10, 0, 0, 1], "", "old")).unwrap();
+        let second = grant(&store, new_grant([10, 0, 0, 1], "", "new")).unwrap();
+        assert!(second.id > first.id);
+        let release = |id, uid: &str| Ending::Release { id, uid: uid.to_owned(), generation: 0, from: None };
+        assert_eq!(end(&store, release(first.id, "old")), 0);
+        assert_eq!(end(&store, release(second.id, "old")), 0);
+        assert_eq!(end(&store, release(second.id, "new")), 1);
+        store.close();
+        let (store, kept) = Store::open(home.path(), 10).unwrap();
+        assert!(!kept.is_new && store.grants().is_empty());
+        assert!(grant(&store, new_grant([10, 0, 0, 1], "", "next")).unwrap().id > second.id);
+    }
+
+    #[test]
+    fn a_store_has_one_gateway() {
+        let home = tempfile::tempdir().unwrap();
+        let (_store, _) = Store::open(home.path(), 10).unwrap();
+        assert!(matches!(Store::open(home.path(), 10), Err(StoreError::InUse(_))));
+    }
+}

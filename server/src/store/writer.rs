@@ -205,7 +205,8 @@ impl Writer {
                 let living = self.grants_at(group, &place);
                 let placement = lease::place(&living, *new, self.next_grant, wall);
                 if placement.grant.id == self.next_grant {
-                    if self.is_full(group, place.address) {
+                    // One that takes the place of others needs no further room.
+                    if placement.ended.is_empty() && self.is_full(group, place.address) {
                         group.answer(Answer::Refused(StoreError::Full, reply), courier);
                         return;
                     }
