@@ -19,7 +19,7 @@ pub use self::{
     courier::Courier,
     database::{Kept, Kind},
     index::GrantIndex,
-    writer::{Ending, Target},
+    writer::{ENDED_MAX, Ending, Target},
 };
 use crate::{
     store::writer::{Command, Writer},
@@ -241,6 +241,19 @@ mod tests {
         let (store, kept) = Store::open(home.path(), 10).unwrap();
         assert!(!kept.is_new && store.grants().is_empty());
         assert!(grant(&store, new_grant([10, 0, 0, 1], "", "next")).unwrap().id > second.id);
+    }
+
+    #[test]
+    fn what_is_over_is_found_and_ended() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(home.path(), 10).unwrap();
+        let over = NewGrant { max_age: Duration::ZERO, ..new_grant([10, 0, 0, 1], "", "a") };
+        grant(&store, over).unwrap();
+        grant(&store, new_grant([10, 0, 0, 2], "", "a")).unwrap();
+        assert!(store.grants().any_expired(crate::clock::wall()));
+        assert_eq!(end(&store, Ending::Expire(10)), 1);
+        assert!(!store.grants().any_expired(crate::clock::wall()));
+        assert_eq!(store.grants().len(), 1);
     }
 
     #[test]

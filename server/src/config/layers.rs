@@ -180,7 +180,23 @@ fn flatten(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Any text is taken or refused, and a value that no setting can have is refused with its place.
+        #[test]
+        fn any_file_is_read_or_refused(
+            text in "((listen|limits|  perIp|  rate|store): ?[a-z0-9:/.{}\\[\\]-]{0,12}\n){0,6}|[ -~\n]{0,80}",
+        ) {
+            let (mut layers, mut faults) = (Layers::defaults(), Vec::new());
+            layers.add_text(&"podgate.yaml".into(), &text, &mut faults);
+            if let Err(more) = crate::config::Config::parse(&layers) {
+                prop_assert!(more.iter().all(|fault| fault.starts_with("podgate.yaml:")), "{more:?}");
+            }
+        }
+    }
 
     fn row(key: &str) -> &'static Setting {
         SETTINGS.iter().find(|row| row.key == key).unwrap()

@@ -12,7 +12,7 @@ use crate::{
     authn::Role,
     clock,
     gate::{Call, Gate, Refusal, require_operator},
-    store::{Ending, StoreError, Target, index::PlaceRef},
+    store::{ENDED_MAX, Ending, StoreError, Target, index::PlaceRef},
 };
 
 /// Expired grants that one sweep ends.
@@ -83,7 +83,7 @@ impl Gate {
         loop {
             let more = self.end(Ending::Revoke(target.clone())).await?;
             revoked += more;
-            if more == 0 {
+            if more < ENDED_MAX {
                 break;
             }
         }

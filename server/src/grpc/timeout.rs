@@ -23,7 +23,18 @@ pub fn parse(text: &[u8]) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_none(text in prop::collection::vec(any::<u8>(), 0..12)) {
+            if let Some(timeout) = parse(&text) {
+                prop_assert!(timeout <= Duration::from_secs(99_999_999 * 3600));
+            }
+        }
+    }
 
     #[test]
     fn timeouts_of_every_unit_are_read_and_nonsense_is_none() {

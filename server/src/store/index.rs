@@ -1,7 +1,7 @@
 //! The living grants in memory, for whoever reads them: by address without a lock, by id in order.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     ops::Bound,
     sync::{Arc, PoisonError, RwLock},
@@ -21,7 +21,31 @@ const LOOKED_AT_MAX: usize = 50_000;
 #[derive(Debug)]
 pub struct GrantIndex {
     by_place: HashMap<Place, Arc<[Arc<Grant>]>, FxBuildHasher>,
-    by_id: RwLock<BTreeMap<GrantId, Arc<Grant>>>,
+    by_id: RwLock<ById>,
+}
+
+/// Grants by id, and their ids by when they end.
+#[derive(Debug, Default)]
+struct ById {
+    grants: BTreeMap<GrantId, Arc<Grant>>,
+    ends: BTreeSet<(WallTime, GrantId)>,
+}
+
+impl ById {
+    fn put(&mut self, grant: Arc<Grant>) {
+        self.ends.insert((grant.expires_at, grant.id));
+        if let Some(before) = self.grants.insert(grant.id, Arc::clone(&grant))
+            && before.expires_at != grant.expires_at
+        {
+            self.ends.remove(&(before.expires_at, before.id));
+        }
+    }
+
+    fn remove(&mut self, id: GrantId) {
+        if let Some(before) = self.grants.remove(&id) {
+            self.ends.remove(&(before.expires_at, id));
+        }
+    }
 }
 
 /// A [`Place`] that need not be owned to look one up.
@@ -49,7 +73,9 @@ impl GrantIndex {
         for (place, grants) in by_place {
             map.pin().insert(place, grants.into());
         }
-        Self { by_place: map, by_id: RwLock::new(grants) }
+        let mut by_id = ById::default();
+        grants.into_values().for_each(|grant| by_id.put(grant));
+        Self { by_place: map, by_id: RwLock::new(by_id) }
     }
 
     /// The grants on an address; empty where there are none.
@@ -59,7 +85,7 @@ impl GrantIndex {
 
     /// How many grants live.
     pub fn len(&self) -> usize {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).grants.len()
     }
 
     /// Whether none does.
@@ -69,7 +95,7 @@ impl GrantIndex {
 
     /// A grant by id.
     pub fn get(&self, id: GrantId) -> Option<Arc<Grant>> {
-        self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).grants.get(&id).cloned()
     }
 
     /// Up to `size` living grants that pass `filter`, by id, after `after`; and after which id to go on, if there may
@@ -84,12 +110,12 @@ impl GrantIndex {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = Vec::new();
-        for (looked_at, (id, grant)) in by_id.range((from, Bound::Unbounded)).enumerate() {
+        for (looked_at, (id, grant)) in by_id.grants.range((from, Bound::Unbounded)).enumerate() {
             if grant.lives(now) && filter(grant) {
                 page.push(Arc::clone(grant));
             }
             if page.len() >= size || looked_at >= LOOKED_AT_MAX {
-                let more = by_id.range((Bound::Excluded(*id), Bound::Unbounded)).next().is_some();
+                let more = by_id.grants.range((Bound::Excluded(*id), Bound::Unbounded)).next().is_some();
                 return (page, Some(*id).filter(|_| more));
             }
         }
@@ -99,13 +125,20 @@ impl GrantIndex {
     /// Whether some grant is over and still here.
     pub fn any_expired(&self, now: WallTime) -> bool {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        by_id.values().any(|grant| !grant.lives(now))
+        by_id.ends.first().is_some_and(|(ends, _)| *ends <= now)
     }
 
     /// Up to `most` grants for which `wanted` holds.
     pub(crate) fn find(&self, most: usize, wanted: impl Fn(&Grant) -> bool) -> Vec<Arc<Grant>> {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
-        by_id.values().filter(|grant| wanted(grant)).take(most).cloned().collect()
+        by_id.grants.values().filter(|grant| wanted(grant)).take(most).cloned().collect()
+    }
+
+    /// Up to `most` grants that are over, those that ended first.
+    pub(crate) fn expired(&self, most: usize, now: WallTime) -> Vec<Arc<Grant>> {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let over = by_id.ends.iter().take_while(|(ends, _)| *ends <= now);
+        over.filter_map(|(_, id)| by_id.grants.get(id)).take(most).cloned().collect()
     }
 
     /// Puts a committed group of changes in force.
@@ -125,9 +158,9 @@ impl GrantIndex {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         for (id, change) in changes {
             match change {
-                Some(grant) => by_id.insert(id, grant),
-                None => by_id.remove(&id),
-            };
+                Some(grant) => by_id.put(grant),
+                None => by_id.remove(id),
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
 /// Most grants that one command ends.
-const ENDED_MAX: usize = 100_000;
+pub const ENDED_MAX: u32 = 100_000;
 /// Most grants of one address, whatever clusters and apps its callers name.
 const ADDRESS_GRANTS_MAX: i64 = 256;
 
@@ -288,11 +288,15 @@ impl Writer {
                 .collect()
             }
             Ending::Revoke(Target::Grant(id)) => self.grant(group, *id).into_iter().collect(),
-            Ending::Revoke(Target::App(app)) => search(ENDED_MAX, &|grant| *grant.app == **app),
+            Ending::Revoke(Target::App(app)) => search(ENDED_MAX as usize, &|grant| *grant.app == **app),
             Ending::Revoke(Target::Address(address)) => {
-                search(ENDED_MAX, &|grant| grant.subject.address == *address)
+                search(ENDED_MAX as usize, &|grant| grant.subject.address == *address)
             }
-            Ending::Expire(most) => search(*most, &|grant| !grant.lives(wall)),
+            // One that this group changes is seen to by the next sweep.
+            Ending::Expire(most) => {
+                let over = self.index.expired(*most, wall).into_iter();
+                over.filter(|grant| !group.changes.contains_key(&grant.id)).collect()
+            }
         }
     }
 
