@@ -39,27 +39,8 @@ pub struct Gate {
     outcomes: authorize::Outcomes,
 }
 
-/// One call, as the adapters hand it in.
-#[derive(Clone, Copy, Debug)]
-pub struct Call {
-    /// Who calls.
-    pub caller: Caller,
-    /// When the call's answer has to be there, if it said so.
-    pub deadline: Option<Moment>,
-    /// When it came.
-    pub received_at: Moment,
-}
-
-impl Call {
-    /// A call that came at `received_at` and wants its answer within `timeout`.
-    pub fn new(caller: Caller, timeout: Option<Duration>, received_at: Moment) -> Self {
-        let due = |timeout: Duration| i64::try_from(timeout.as_nanos()).unwrap_or(i64::MAX);
-        Self { caller, deadline: timeout.map(|timeout| received_at.offset(due(timeout))), received_at }
-    }
-}
-
 /// Time that a call must have left before anything is spent on it: about one group commit.
-const REMAINING_MIN_NS: i64 = 2_000_000;
+const REMAINING_MIN: Duration = Duration::from_millis(2);
 
 impl Gate {
     /// A gate over an open store, by these settings.
@@ -94,12 +75,11 @@ impl Gate {
     }
 
     /// Lets a call pass that has time left and comes from an address with calls left.
-    pub fn enter(&self, call: &Call) -> Result<(), Refusal> {
-        let due = call.deadline.is_some_and(|deadline| deadline < call.received_at.offset(REMAINING_MIN_NS));
-        if due {
+    pub fn enter(&self, caller: &Caller, timeout: Option<Duration>) -> Result<(), Refusal> {
+        if timeout.is_some_and(|timeout| timeout < REMAINING_MIN) {
             return Err(Refusal::DeadlineTooShort);
         }
-        self.per_ip.check(call.caller.address).map_err(|wait| Refusal::PerIpCalls { wait })
+        self.per_ip.check(caller.address).map_err(|wait| Refusal::PerIpCalls { wait })
     }
 
     /// Admits through an app's bucket and the shared capacity: both or neither.
@@ -117,8 +97,8 @@ impl Gate {
 }
 
 /// Refuses a caller without the operator's role.
-pub(crate) fn require_operator(call: &Call) -> Result<(), Refusal> {
-    match call.caller.role {
+pub(crate) fn require_operator(caller: &Caller) -> Result<(), Refusal> {
+    match caller.role {
         Role::Operator => Ok(()),
         Role::Pod => Err(Refusal::RoleNotAllowed),
     }

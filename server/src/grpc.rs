@@ -11,10 +11,10 @@ pub mod timeout;
 
 use tonic::{Request, Status};
 
-use crate::gate::Call;
+use crate::authn::Caller;
 
-/// The call that the listener has put beside each request.
-pub(crate) fn call_of<T>(request: &Request<T>) -> Result<Call, Status> {
-    let call = request.extensions().get::<Call>().copied();
-    call.ok_or_else(|| Status::internal("a request came past the listener"))
+/// The caller that the listener has put beside each request.
+pub(crate) fn caller_of<T>(request: &Request<T>) -> Result<Caller, Status> {
+    let caller = request.extensions().get::<Caller>().copied();
+    caller.ok_or_else(|| Status::internal("a request came past the listener"))
 }

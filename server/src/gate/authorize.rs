@@ -19,9 +19,9 @@ use podgate_engine::{
 use tracing::debug;
 
 use crate::{
-    authn::Role,
+    authn::{Caller, Role},
     clock,
-    gate::{Call, Gate, InForce, Refusal, in_force::Settled},
+    gate::{Gate, InForce, Refusal, in_force::Settled},
     store::{StoreError, index::PlaceRef},
 };
 
@@ -78,8 +78,8 @@ pub struct Explained {
 
 impl Gate {
     /// Decides about a request for access; admits and records it where it is allowed.
-    pub async fn authorize(&self, call: &Call, asked: &Asked) -> Result<Authorized, Refusal> {
-        prove_address(call, asked)?;
+    pub async fn authorize(&self, caller: &Caller, asked: &Asked) -> Result<Authorized, Refusal> {
+        prove_address(caller, asked)?;
         let (authorized, pending) = {
             let in_force = self.policies.in_force()?;
             let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
@@ -191,7 +191,7 @@ impl Gate {
     }
 
     /// The same decision without any effect.
-    pub fn explain(&self, call: &Call, asked: &Asked) -> Result<Explained, Refusal> {
+    pub fn explain(&self, caller: &Caller, asked: &Asked) -> Result<Explained, Refusal> {
         let in_force = self.policies.in_force()?;
         let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
         let policy = in_force.policy();
@@ -199,7 +199,7 @@ impl Gate {
         let settled = in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
         let copy =
             |app: AppIndex| in_force.bucket(app).lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let bucket = match call.caller.role {
+        let bucket = match caller.role {
             Role::Operator => standing.app().map(copy),
             Role::Pod => None,
         };
@@ -233,9 +233,9 @@ enum Admitted {
     Recording { settled: Arc<Settled>, revision: u64, new: Box<NewGrant> },
 }
 
-fn prove_address(call: &Call, asked: &Asked) -> Result<(), Refusal> {
-    if asked.addresses.is_empty() || asked.addresses.contains(&call.caller.address) {
+fn prove_address(caller: &Caller, asked: &Asked) -> Result<(), Refusal> {
+    if asked.addresses.is_empty() || asked.addresses.contains(&caller.address) {
         return Ok(());
     }
-    Err(Refusal::AddressNotProven(call.caller.address))
+    Err(Refusal::AddressNotProven(caller.address))
 }

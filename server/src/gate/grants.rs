@@ -9,9 +9,9 @@ use podgate_engine::{
 };
 
 use crate::{
-    authn::Role,
+    authn::{Caller, Role},
     clock,
-    gate::{Call, Gate, Refusal, require_operator},
+    gate::{Gate, Refusal, require_operator},
     store::{ENDED_MAX, Ending, StoreError, Target, index::PlaceRef},
 };
 
@@ -33,12 +33,12 @@ impl Gate {
     /// Whether an address may reach a destination now; answered from memory.
     pub fn check(
         &self,
-        call: &Call,
+        caller: &Caller,
         cluster: &str,
         address: IpAddr,
         destination: &Destination,
     ) -> Result<Checked, Refusal> {
-        require_operator(call)?;
+        require_operator(caller)?;
         let now = clock::wall();
         let grants = self.store.grants().at(PlaceRef { cluster, address });
         let living = grants.iter().flat_map(|grants| grants.iter()).filter(|grant| grant.lives(now));
@@ -64,21 +64,21 @@ impl Gate {
     /// A pod gives back only what lies on the address that it calls from.
     pub async fn release(
         &self,
-        call: &Call,
+        caller: &Caller,
         id: GrantId,
         uid: String,
         generation: u64,
     ) -> Result<u32, Refusal> {
-        let from = match call.caller.role {
+        let from = match caller.role {
             Role::Operator => None,
-            Role::Pod => Some(call.caller.address),
+            Role::Pod => Some(caller.address),
         };
         self.end(Ending::Release { id, uid, generation, from }).await
     }
 
     /// Takes grants back; tells how many living ones it ended.
-    pub async fn revoke(&self, call: &Call, target: Target, reason: &str) -> Result<u32, Refusal> {
-        require_operator(call)?;
+    pub async fn revoke(&self, caller: &Caller, target: Target, reason: &str) -> Result<u32, Refusal> {
+        require_operator(caller)?;
         let mut revoked = 0;
         loop {
             let more = self.end(Ending::Revoke(target.clone())).await?;
@@ -87,7 +87,7 @@ impl Gate {
                 break;
             }
         }
-        tracing::info!(?target, revoked, reason, caller = %call.caller.address, "grants were revoked");
+        tracing::info!(?target, revoked, reason, caller = %caller.address, "grants were revoked");
         Ok(revoked)
     }
 
@@ -106,12 +106,12 @@ impl Gate {
     /// A page of living grants, oldest first, and after which one to go on.
     pub fn grants_page(
         &self,
-        call: &Call,
+        caller: &Caller,
         after: Option<GrantId>,
         size: usize,
         filter: impl Fn(&Grant) -> bool,
     ) -> Result<(Vec<Arc<Grant>>, Option<GrantId>), Refusal> {
-        require_operator(call)?;
+        require_operator(caller)?;
         Ok(self.store.grants().page(after, size, clock::wall(), filter))
     }
 }

@@ -9,11 +9,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     authn::Caller,
     clock,
-    gate::{Authorized, Call, Gate, Outcome, grants::Checked},
+    gate::{Authorized, Gate, Outcome, grants::Checked},
     grpc::{
         convert::{decision, fields::Fields, grant, request},
         status::not_served,
-        timeout,
     },
     wording,
 };
@@ -30,11 +29,6 @@ impl Authorization {
     pub fn new(gate: Arc<Gate>, caller: Caller) -> Self {
         Self { gate, caller }
     }
-
-    fn call<T>(&self, request: &Request<T>) -> Call {
-        let timeout = request.metadata().get("grpc-timeout").map(tonic::metadata::MetadataValue::as_bytes);
-        Call::new(self.caller, timeout.and_then(timeout::parse), clock::now())
-    }
 }
 
 #[tonic::async_trait]
@@ -43,12 +37,11 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::AuthorizeRequest>,
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
-        let call = self.call(&request);
         if request.get_ref().barrier {
             return Err(not_served("Authorize with a barrier"));
         }
-        let asked = request::authorize(request.into_inner(), call.caller.address)?;
-        let Authorized { settled, outcome, revision } = self.gate.authorize(&call, &asked).await?;
+        let asked = request::authorize(request.into_inner(), self.caller.address)?;
+        let Authorized { settled, outcome, revision } = self.gate.authorize(&self.caller, &asked).await?;
         let decision = &settled.decision;
         let (origin, held) = match outcome {
             Outcome::Common => (v1::GrantOrigin::Common, None),
@@ -81,17 +74,15 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let call = self.call(&request);
         let v1::ReleaseRequest { grant_id, pod_uid, generation } = request.into_inner();
         let mut fields = Fields::default();
         let id = fields.keep("grant_id", grant_id.parse::<GrantId>());
         let id = fields.finish(id)?;
-        let released = self.gate.release(&call, id, pod_uid, generation).await? > 0;
+        let released = self.gate.release(&self.caller, id, pod_uid, generation).await? > 0;
         Ok(Response::new(v1::ReleaseResponse { released }))
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
-        let call = self.call(&request);
         let v1::CheckRequest { cluster, address, destination } = request.into_inner();
         let mut fields = Fields::default();
         let cluster = fields.word("cluster", cluster, 63);
@@ -104,7 +95,7 @@ impl AuthorizationService for Authorization {
             }
         };
         let (address, destination) = fields.finish(address.zip(destination))?;
-        let response = match self.gate.check(&call, &cluster, address, &destination)? {
+        let response = match self.gate.check(&self.caller, &cluster, address, &destination)? {
             Checked::Allowed(held, rule) => v1::CheckResponse {
                 verdict: v1::Verdict::Allowed.into(),
                 grant_id: held.id.to_string(),
@@ -131,9 +122,8 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::ExplainRequest>,
     ) -> Result<Response<v1::ExplainResponse>, Status> {
-        let call = self.call(&request);
-        let asked = request::explain(request.into_inner(), call.caller.address)?;
-        let explained = self.gate.explain(&call, &asked).map_err(Status::from)?;
+        let asked = request::explain(request.into_inner(), self.caller.address)?;
+        let explained = self.gate.explain(&self.caller, &asked).map_err(Status::from)?;
         let decision = &explained.settled.decision;
         let (allowed, reason) = match decision.ruling {
             Ruling::Common | Ruling::Allowed | Ruling::Shadowed => (true, v1::DenialReason::Unspecified),

@@ -14,13 +14,14 @@ use podgate_proto::v1::{
 use tonic::{Request, Response, Status};
 
 use crate::{
+    authn::Caller,
     gate::{
-        Call, DocumentError, Gate, Refusal,
+        DocumentError, Gate, Refusal,
         documents::{ApiDocument, Effect},
         require_operator,
     },
     grpc::{
-        call_of,
+        caller_of,
         convert::{document::DocumentMessage, fields::Fields},
     },
 };
@@ -77,8 +78,8 @@ struct Page<M> {
 }
 
 impl Documents {
-    fn get<M: DocumentMessage<Document: Listed>>(&self, call: &Call, name: &str) -> Result<M, Status> {
-        require_operator(call)?;
+    fn get<M: DocumentMessage<Document: Listed>>(&self, caller: &Caller, name: &str) -> Result<M, Status> {
+        require_operator(caller)?;
         let in_force = self.0.policies().in_force()?;
         let all = in_force.as_ref().map(|in_force| M::Document::all(in_force.policy())).unwrap_or_default();
         match all.binary_search_by(|document| document.document.name_of().cmp(name)) {
@@ -92,12 +93,12 @@ impl Documents {
 
     fn list<M: DocumentMessage<Document: Listed>>(
         &self,
-        call: &Call,
+        caller: &Caller,
         size: i32,
         token: &str,
         prefix: &str,
     ) -> Result<Page<M>, Status> {
-        require_operator(call)?;
+        require_operator(caller)?;
         let mut fields = Fields::default();
         let size = page_size(&mut fields, size);
         if !token.is_empty() {
@@ -125,12 +126,12 @@ impl Documents {
 
     async fn apply<M: DocumentMessage<Document: Listed> + 'static>(
         &self,
-        call: &Call,
+        caller: &Caller,
         message: Option<M>,
         etag: String,
         effect: Effect,
     ) -> Result<M, Status> {
-        require_operator(call)?;
+        require_operator(caller)?;
         let mut fields = Fields::default();
         if message.is_none() {
             fields.violation(M::FIELD, "missing");
@@ -143,8 +144,13 @@ impl Documents {
         Ok(M::write(&applied))
     }
 
-    async fn delete<T: ApiDocument>(&self, call: &Call, name: String, etag: String) -> Result<(), Status> {
-        require_operator(call)?;
+    async fn delete<T: ApiDocument>(
+        &self,
+        caller: &Caller,
+        name: String,
+        etag: String,
+    ) -> Result<(), Status> {
+        require_operator(caller)?;
         let gate = Arc::clone(&self.0);
         blocking(move || gate.delete_document::<T>(&name, &etag)).await??;
         Ok(())
@@ -166,7 +172,7 @@ impl ProfileService for Documents {
         &self,
         request: Request<v1::ProfileServiceGetRequest>,
     ) -> Result<Response<v1::ProfileServiceGetResponse>, Status> {
-        let profile = self.get(&call_of(&request)?, &request.get_ref().name)?;
+        let profile = self.get(&caller_of(&request)?, &request.get_ref().name)?;
         Ok(Response::new(v1::ProfileServiceGetResponse { profile: Some(profile) }))
     }
 
@@ -174,9 +180,9 @@ impl ProfileService for Documents {
         &self,
         request: Request<v1::ProfileServiceListRequest>,
     ) -> Result<Response<v1::ProfileServiceListResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::ProfileServiceListRequest { page_size, page_token, name_prefix } = request.into_inner();
-        let page = self.list(&call, page_size, &page_token, &name_prefix)?;
+        let page = self.list(&caller, page_size, &page_token, &name_prefix)?;
         Ok(Response::new(v1::ProfileServiceListResponse {
             profiles: page.documents,
             next_page_token: page.next,
@@ -188,9 +194,9 @@ impl ProfileService for Documents {
         &self,
         request: Request<v1::ProfileServiceApplyRequest>,
     ) -> Result<Response<v1::ProfileServiceApplyResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::ProfileServiceApplyRequest { profile, etag, validate_only } = request.into_inner();
-        let profile = Some(self.apply(&call, profile, etag, effect(validate_only)).await?);
+        let profile = Some(self.apply(&caller, profile, etag, effect(validate_only)).await?);
         Ok(Response::new(v1::ProfileServiceApplyResponse { profile }))
     }
 
@@ -198,9 +204,9 @@ impl ProfileService for Documents {
         &self,
         request: Request<v1::ProfileServiceDeleteRequest>,
     ) -> Result<Response<v1::ProfileServiceDeleteResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::ProfileServiceDeleteRequest { name, etag } = request.into_inner();
-        self.delete::<Profile>(&call, name, etag).await?;
+        self.delete::<Profile>(&caller, name, etag).await?;
         Ok(Response::new(v1::ProfileServiceDeleteResponse {}))
     }
 }
@@ -211,7 +217,7 @@ impl CommonPortsService for Documents {
         &self,
         request: Request<v1::CommonPortsServiceGetRequest>,
     ) -> Result<Response<v1::CommonPortsServiceGetResponse>, Status> {
-        let common_ports = self.get(&call_of(&request)?, &request.get_ref().name)?;
+        let common_ports = self.get(&caller_of(&request)?, &request.get_ref().name)?;
         Ok(Response::new(v1::CommonPortsServiceGetResponse { common_ports: Some(common_ports) }))
     }
 
@@ -219,9 +225,9 @@ impl CommonPortsService for Documents {
         &self,
         request: Request<v1::CommonPortsServiceListRequest>,
     ) -> Result<Response<v1::CommonPortsServiceListResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::CommonPortsServiceListRequest { page_size, page_token, name_prefix } = request.into_inner();
-        let page = self.list(&call, page_size, &page_token, &name_prefix)?;
+        let page = self.list(&caller, page_size, &page_token, &name_prefix)?;
         Ok(Response::new(v1::CommonPortsServiceListResponse {
             common_ports: page.documents,
             next_page_token: page.next,
@@ -233,9 +239,9 @@ impl CommonPortsService for Documents {
         &self,
         request: Request<v1::CommonPortsServiceApplyRequest>,
     ) -> Result<Response<v1::CommonPortsServiceApplyResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::CommonPortsServiceApplyRequest { common_ports, etag, validate_only } = request.into_inner();
-        let common_ports = Some(self.apply(&call, common_ports, etag, effect(validate_only)).await?);
+        let common_ports = Some(self.apply(&caller, common_ports, etag, effect(validate_only)).await?);
         Ok(Response::new(v1::CommonPortsServiceApplyResponse { common_ports }))
     }
 
@@ -243,9 +249,9 @@ impl CommonPortsService for Documents {
         &self,
         request: Request<v1::CommonPortsServiceDeleteRequest>,
     ) -> Result<Response<v1::CommonPortsServiceDeleteResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::CommonPortsServiceDeleteRequest { name, etag } = request.into_inner();
-        self.delete::<CommonPorts>(&call, name, etag).await?;
+        self.delete::<CommonPorts>(&caller, name, etag).await?;
         Ok(Response::new(v1::CommonPortsServiceDeleteResponse {}))
     }
 }

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     gate::Gate,
     grpc::{
-        call_of,
+        caller_of,
         convert::{fields::Fields, grant},
         documents::page_size,
         status::not_served,
@@ -32,7 +32,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::GrantServiceListRequest>,
     ) -> Result<Response<v1::GrantServiceListResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::GrantServiceListRequest { page_size: size, page_token, app, address } = request.into_inner();
         let mut fields = Fields::default();
         let size = page_size(&mut fields, size);
@@ -45,7 +45,7 @@ impl GrantService for Grants {
             text => fields.address("address", text),
         };
         fields.finish(Some(()))?;
-        let (grants, next) = self.0.grants_page(&call, after, size, |grant| {
+        let (grants, next) = self.0.grants_page(&caller, after, size, |grant| {
             (app.is_empty() || *grant.app == *app)
                 && address.is_none_or(|address| address == grant.subject.address)
         })?;
@@ -59,7 +59,7 @@ impl GrantService for Grants {
         &self,
         request: Request<v1::GrantServiceRevokeRequest>,
     ) -> Result<Response<v1::GrantServiceRevokeResponse>, Status> {
-        let call = call_of(&request)?;
+        let caller = caller_of(&request)?;
         let v1::GrantServiceRevokeRequest { target, reason } = request.into_inner();
         let mut fields = Fields::default();
         if reason.len() > REASON_BYTES_MAX {
@@ -79,7 +79,7 @@ impl GrantService for Grants {
             }
         };
         let target = fields.finish(target)?;
-        let revoked = self.0.revoke(&call, target, &reason).await?;
+        let revoked = self.0.revoke(&caller, target, &reason).await?;
         Ok(Response::new(v1::GrantServiceRevokeResponse { revoked }))
     }
 

@@ -28,8 +28,7 @@ use tower::Service as _;
 
 use crate::{
     authn::{Caller, Role},
-    clock,
-    gate::{Call, Gate, Refusal},
+    gate::{Gate, Refusal},
     grpc::{
         audit::Audit,
         authorization::Authorization,
@@ -178,14 +177,13 @@ impl Served {
         let (is_health, is_authorization) = (HEALTH.contains(&path), path.starts_with(AUTHORIZATION));
         let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
         let timeout = timeout.and_then(timeout::parse);
-        let call = Call::new(self.caller, timeout, clock::now());
         let entered = if is_health {
             Ok(None)
         } else if !is_authorization && self.caller.role == Role::Pod {
             // Refused before a byte of a message is read that only an operator may send.
             Err(Refusal::RoleNotAllowed)
         } else {
-            flow.enter().and_then(|entered| gate.enter(&call).map(|()| Some(entered)))
+            flow.enter().and_then(|entered| gate.enter(&self.caller, timeout).map(|()| Some(entered)))
         };
         let work = match entered {
             Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
@@ -193,7 +191,7 @@ impl Served {
                 Work::Authorization(self.authorization.clone().call(request), entered)
             }
             Ok(entered) => {
-                request.extensions_mut().insert(call);
+                request.extensions_mut().insert(self.caller);
                 Work::Other(others.clone().call(request), entered)
             }
         };

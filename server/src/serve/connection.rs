@@ -11,6 +11,7 @@ use std::{
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, sync::watch};
 use tracing::debug;
 
@@ -30,9 +31,12 @@ const RESETS_LOCAL_MAX: usize = 1_024;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// What is buffered for a peer that does not read, a stream.
 const SEND_BUFFER_MAX: usize = 64 << 10;
-/// A peer that does not answer a ping is gone.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// A peer that does not answer the kernel's probes is gone. HTTP/2 pings would do the same for a clock and a lock on each
+/// frame of each call.
+const PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 /// Who connects asks soon, or makes room for those who do.
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,6 +47,9 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
         Ok(stream) => stream,
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
     };
+    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&PROBES) {
+        return debug!(%peer, %error, "a connection broke before it was served");
+    }
     let caller = match stream.local_addr() {
         Ok(local) => Caller::new(peer.ip(), local.ip()),
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
@@ -64,8 +71,6 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
             .max_local_error_reset_streams(RESETS_LOCAL_MAX)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_send_buf_size(SEND_BUFFER_MAX)
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_ANSWERED_WITHIN)
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut first_call = pin!(tokio::time::sleep(FIRST_CALL_WITHIN));

@@ -4,6 +4,7 @@ use podgate_engine::{
     bucket::Bucket,
     decision::{Decision, Denial, Verdict},
     destination::Destination,
+    host::HostPattern,
     index::{Miss, RuleRef},
     port::Protocol,
     time::Moment,
@@ -38,8 +39,8 @@ fn one(wanted: &Destination, verdict: &Verdict) -> v1::DestinationDecision {
         }
     };
     if let Some(RuleRef { document, rule }) = rule {
-        message.rule = rule.to_string();
-        message.document = document.to_string();
+        message.rule = String::from(&**rule);
+        message.document = String::from(&**document);
     }
     message
 }
@@ -48,7 +49,11 @@ fn one(wanted: &Destination, verdict: &Verdict) -> v1::DestinationDecision {
 pub fn destination(destination: &Destination) -> v1::Destination {
     let (first, last) = (destination.ports.first(), destination.ports.last());
     v1::Destination {
-        host: destination.host.to_string(),
+        host: match &destination.host {
+            // Without the formatter: this is on the way of every call.
+            HostPattern::Name(name) => String::from(&**name),
+            host => host.to_string(),
+        },
         port: first.into(),
         last_port: if first == last { 0 } else { last.into() },
         protocol: match destination.protocol {
