@@ -32,9 +32,9 @@ struct ById {
 }
 
 impl ById {
-    fn put(&mut self, grant: Arc<Grant>) {
+    fn put(&mut self, grant: &Arc<Grant>) {
         self.ends.insert((grant.expires_at, grant.id));
-        if let Some(before) = self.grants.insert(grant.id, Arc::clone(&grant))
+        if let Some(before) = self.grants.insert(grant.id, Arc::clone(grant))
             && before.expires_at != grant.expires_at
         {
             self.ends.remove(&(before.expires_at, before.id));
@@ -74,7 +74,9 @@ impl GrantIndex {
             map.pin().insert(place, grants.into());
         }
         let mut by_id = ById::default();
-        grants.into_values().for_each(|grant| by_id.put(grant));
+        for grant in grants.values() {
+            by_id.put(grant);
+        }
         Self { by_place: map, by_id: RwLock::new(by_id) }
     }
 
@@ -158,7 +160,7 @@ impl GrantIndex {
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         for (id, change) in changes {
             match change {
-                Some(grant) => by_id.put(grant),
+                Some(grant) => by_id.put(&grant),
                 None => by_id.remove(id),
             }
         }
