@@ -91,7 +91,7 @@ impl Store {
     /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
     pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
         let (mut database, kept) = database::Database::open(directory)?;
-        let grants = Arc::new(GrantIndex::new(database.load_grants()?));
+        let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
         let thread = std::thread::Builder::new()

@@ -64,7 +64,7 @@ impl Equivalent<Place> for PlaceRef<'_> {
 }
 
 impl GrantIndex {
-    pub(crate) fn new(grants: BTreeMap<GrantId, Arc<Grant>>) -> Self {
+    pub(crate) fn new(grants: &BTreeMap<GrantId, Arc<Grant>>) -> Self {
         let mut by_place: rustc_hash::FxHashMap<Place, Vec<Arc<Grant>>> = rustc_hash::FxHashMap::default();
         for grant in grants.values() {
             by_place.entry(place_of(grant)).or_default().push(Arc::clone(grant));
