@@ -86,21 +86,20 @@ async fn work(
     let mut connections = JoinSet::new();
     let drain_within = loop {
         tokio::select! {
-            accepted = queue.recv() => match accepted {
-                Some(accepted) => {
-                    connections.spawn(connection::serve(accepted, services.clone(), shutdown.clone()));
-                }
-                None => break Duration::ZERO,
+            // First of all: at the end the queue is closed as well, and that alone would cut what is in flight.
+            biased;
+            changed = shutdown.changed() => match (changed, *shutdown.borrow()) {
+                (_, Shutdown::Draining(within)) => break within,
+                (Ok(()), Shutdown::Serving) => {}
+                (Err(_), Shutdown::Serving) => break Duration::ZERO,
             },
             Some(ended) = connections.join_next(), if !connections.is_empty() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a connection's task failed");
                 }
             }
-            changed = shutdown.changed() => {
-                if let (Ok(()), Shutdown::Draining(within)) = (changed, *shutdown.borrow()) {
-                    break within;
-                }
+            Some(accepted) = queue.recv() => {
+                connections.spawn(connection::serve(accepted, services.clone(), shutdown.clone()));
             }
         }
     };
