@@ -1,6 +1,13 @@
 //! What survives: kill −9, a restart, an end by TERM; and what is refused, a second gateway on one store.
 
-use std::{io::ErrorKind, net::Ipv4Addr};
+use std::{
+    io::ErrorKind,
+    net::Ipv4Addr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use podgate_proto::v1::{
     GrantOrigin, GrantServiceRevokeRequest, authorize_response::Outcome, grant_service_revoke_request::Target,
@@ -37,11 +44,14 @@ async fn no_acknowledged_grant_is_lost_by_a_kill() {
         pods.push((number, Caller::from(&gateway, &format!("127.0.2.{}", number + 1)).await));
     }
     // All ask, again and again with another question; the kill comes while they do.
+    // One that was between two calls then would connect to the next gateway and never end.
+    let killed = Arc::new(AtomicBool::new(false));
     let mut calls = tokio::task::JoinSet::new();
     for (number, pod) in pods {
+        let killed = Arc::clone(&killed);
         calls.spawn(async move {
             let mut acknowledged = None;
-            for port in 1.. {
+            for port in (1..).take_while(|_| !killed.load(Ordering::Relaxed)) {
                 let request =
                     authorize("shop", &format!("uid-{number}"), &[("db.shop.svc", 3306), (DNS, port)]);
                 match pod.authorize(request).await.map(|answer| answer.outcome) {
@@ -56,7 +66,9 @@ async fn no_acknowledged_grant_is_lost_by_a_kill() {
     let caller = Caller::of(&gateway).await;
     eventually("half of the grants", async || (caller.all_grants().await.len() > PODS / 2).then_some(()))
         .await;
-    let gateway = gateway.kill().await.start().await;
+    let setup = gateway.kill().await;
+    killed.store(true, Ordering::Relaxed);
+    let gateway = setup.start().await;
     let acknowledged = calls.join_all().await;
 
     let grants = Caller::of(&gateway).await.all_grants().await;
