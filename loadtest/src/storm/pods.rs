@@ -3,8 +3,8 @@
 use std::{cell::RefCell, net::IpAddr, num::NonZeroU32, rc::Rc};
 
 use podgate_client::{
-    Answer, Ask, AuthorizeError, Client, ClientConfig, Destination, FailureKind, Granted, Origin, Pace, Pod,
-    RetryPolicy, Step, Subject,
+    Answer, Appointments, Ask, AuthorizeError, Client, ClientConfig, Destination, FailureKind, Granted,
+    Origin, Pace, Pod, RetryPolicy, Step, Subject,
 };
 use tokio::time::Instant;
 
@@ -67,7 +67,9 @@ fn retry_policy(args: &StormArgs) -> RetryPolicy {
     let attempts_max = NonZeroU32::new(args.attempts);
     let calls_max =
         attempts_max.map_or(NonZeroU32::MAX, |attempts| attempts.max(RetryPolicy::default().calls_max));
-    RetryPolicy { pace, attempts_max, calls_max, budget: args.budget }
+    // Both are policies of clients that guess.
+    let appointments = Appointments::Ignore;
+    RetryPolicy { pace, appointments, attempts_max, calls_max, budget: args.budget }
 }
 
 impl PodTask {
