@@ -1,5 +1,6 @@
 //! The command line, whole: a contract.
 
+mod arrivals;
 mod storm;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -8,7 +9,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::{bench::mode::Modes, quantity::parse_duration};
 
-pub use crate::cli::storm::{Arrivals, Overload, Pin, Policy, StormArgs};
+pub use crate::cli::{
+    arrivals::{Arrivals, Overload},
+    storm::{Pin, Policy, StormArgs},
+};
 
 /// Proves on real sockets what a podgate gateway holds.
 ///
