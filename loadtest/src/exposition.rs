@@ -7,8 +7,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Time for the whole exchange.
-const LIMIT: Duration = Duration::from_secs(5);
+/// Time for the whole exchange. A gateway that is about to be killed is asked first, and the hour should not pass.
+const LIMIT: Duration = Duration::from_secs(2);
 /// Longest answer that is read.
 const BYTES_MAX: u64 = 16 << 20;
 

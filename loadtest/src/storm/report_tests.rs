@@ -213,8 +213,8 @@ fn an_overload_breaks_nothing_and_says_what_became_of_it() {
     assert!(text.starts_with(
         "
 For 10.0 s, 50,000 pods of 20 apps arrived, 10 times the 500 a second that the gateway may admit (policy booked, seed 1): \
-in this time it authorized 99 % of what it may, the background included, 5,200 pods were authorized in all, and 44,800 \
-gave up; the background was served as before 250 ms after the last came.
+in this time it authorized 99 % of that rate, its burst and the background included, 5,200 pods were authorized in all, \
+and 44,800 gave up; the background was served as before 250 ms after the last came.
 No app was admitted faster than its limit of 50 a second and 20 at once allows.
 Of 9,000 pods of other apps in the background, 99.97 % were authorized, 99 % of them within 12 ms (before the storm 8.00 ms).
 "

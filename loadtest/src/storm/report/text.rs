@@ -72,8 +72,8 @@ impl StormReport {
         };
         format!(
             "For {}, {} of {} arrived, {factor} times the {capacity_per_s} a second that the gateway may admit (policy {}, \
-             seed {}): in this time it authorized {ratio} of what it may, the background included, {} were authorized \
-             in all, and {} gave up{recovered}.",
+             seed {}): in this time it authorized {ratio} of that rate, its burst and the background included, {} were \
+             authorized in all, and {} gave up{recovered}.",
             spoken_s(duration_s),
             pods(self.pods),
             apps(self.apps),
