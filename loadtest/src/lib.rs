@@ -14,11 +14,15 @@ pub mod figures;
 pub mod over_admission;
 pub mod seed;
 pub mod table;
+pub mod timeline;
 
+pub mod affinity;
 pub mod child;
 pub mod clock;
 pub mod console;
+pub mod cpu_quota;
 pub mod descriptors;
+pub mod exposition;
 pub mod json_file;
 pub mod process;
 
