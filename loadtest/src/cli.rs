@@ -1,6 +1,8 @@
 //! The command line, whole: a contract.
 
 mod arrivals;
+mod retry;
+mod simulate;
 mod storm;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -11,10 +13,12 @@ use crate::{bench::mode::Modes, quantity::parse_duration};
 
 pub use crate::cli::{
     arrivals::{Arrivals, Overload},
-    storm::{Pin, Policy, StormArgs},
+    retry::{Policy, RetryArgs},
+    simulate::SimulateArgs,
+    storm::{Pin, StormArgs},
 };
 
-/// Proves on real sockets what a podgate gateway holds.
+/// Proves on real sockets what a podgate gateway holds, and tells beforehand what it will hold.
 ///
 /// Exit codes: 0 all bounds held, 1 a promise was broken, 2 wrong usage, 3 the run could not be made,
 /// 130 interrupted.
@@ -31,6 +35,9 @@ pub struct Cli {
 pub enum Command {
     /// Lets N virtual pods arrive at once, or more than the gateway can admit for a while, and reports how they fared.
     Storm(StormArgs),
+    /// Plays a storm through in simulated time, with the gateway's engine and the client's schedule: 100,000 pods in
+    /// seconds, with what goes wrong, the same for every run of a seed.
+    Simulate(SimulateArgs),
     /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
     Bench(BenchArgs),
     /// Writes profiles for any number of apps, from a seed.
@@ -144,7 +151,7 @@ mod tests {
         let Command::Storm(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!("not a storm")
         };
-        assert_eq!((args.pods.get(), args.apps, args.attempts, args.seed), (2000, 20, 0, 7));
+        assert_eq!((args.pods.get(), args.apps, args.retry.attempts, args.seed), (2000, 20, 0, 7));
         let line =
             "podgate-loadtest bench --mode fresh --connections 8 --in-flight 32 --duration 10s --baseline";
         assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
@@ -177,6 +184,11 @@ mod tests {
             ("storm --background-rate 5", "--background-apps"),
             ("storm --background-apps 1 --background-rate 30/m", "from 1 to 100 a second"),
             ("storm --cpu-quota 0", "from 0.01 to 64"),
+            ("simulate --loss 1.5", "from 0 to 1"),
+            ("simulate --horizon 1s", "from 2s to 60m"),
+            ("simulate --within 2m --rate 5", "cannot be used with"),
+            ("simulate --within 2m --seeds 5", "cannot be used with"),
+            ("simulate --pods 2000000", "1000000"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
             ("generate --apps 3", "--out"),
         ] {

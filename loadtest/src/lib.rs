@@ -6,6 +6,8 @@ pub mod quantity;
 
 pub mod storm;
 
+pub mod simulate;
+
 pub mod bench;
 
 pub mod generate;

@@ -8,8 +8,8 @@ use tokio::{runtime, task::LocalSet};
 
 use crate::{
     bench, child,
-    cli::{Cli, Command},
-    console, exit_code, generate, json_file, storm,
+    cli::{Cli, Command, SimulateArgs},
+    console, exit_code, generate, json_file, simulate, storm,
 };
 
 /// Runs the program; `args[0]` is its name.
@@ -27,6 +27,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let storm::Storm { report, .. } = storm::run(&args).await.map_err(|error| error.to_string())?;
             conclude(&report, &report.render(), report.broken().is_empty(), args.json.as_deref())
         }),
+        Command::Simulate(args) => simulated(&args).unwrap_or_else(|error| not_run(&error)),
         Command::Bench(args) => interruptible(async move {
             let report = bench::run(&args).await.map_err(|error| error.to_string())?;
             conclude(&report, &report.render(), report.is_right(), args.json.as_deref())
@@ -65,6 +66,22 @@ fn interruptible(work: impl Future<Output = Result<ExitCode, String>>) -> ExitCo
             }
         }
     })
+}
+
+/// Nothing of it waits, so Ctrl-C ends the process by itself.
+fn simulated(args: &SimulateArgs) -> Result<ExitCode, String> {
+    let json = args.json.as_deref();
+    match args.seeds {
+        Some(seeds) => {
+            let report = simulate::run_seeds(args, seeds).map_err(|error| error.to_string())?;
+            conclude(&report, &report.render(), report.holds(), json)
+        }
+        None => {
+            let simulate::Simulated { report, .. } =
+                simulate::run(args).map_err(|error| error.to_string())?;
+            conclude(&report, &report.render(), report.holds(), json)
+        }
+    }
 }
 
 /// Prints the report, writes it, and says by the exit code whether what it shows is as promised.
