@@ -34,6 +34,21 @@ fn a_storm_authorizes_every_pod_within_the_bound() {
 }
 
 #[test]
+fn pods_keep_the_turns_that_are_booked_for_them() {
+    let (assert, figures) = run("storm --pods 60 --apps 2 --spread 100ms --rate 6 --burst 6");
+    assert.success();
+    assert_eq!(figures["authorized"], 60);
+    let count = |key: &str| figures[key].as_u64().unwrap();
+    // Of each app 6 pass at once and 12 within the 2 s in which a call is held open; the last 12 have to come again.
+    assert!(count("deferred") > 0 && count("parked") > 0, "{figures}");
+    assert_eq!(
+        count("tickets_on_time") + count("tickets_late") + count("tickets_early"),
+        count("deferred"),
+        "{figures}"
+    );
+}
+
+#[test]
 fn pods_that_do_not_wait_give_up_and_that_fails() {
     let (assert, figures) =
         run("storm --pods 60 --apps 1 --spread 0s --rate 1 --burst 10 --policy immediate");

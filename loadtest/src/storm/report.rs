@@ -52,7 +52,7 @@ pub struct StormReport {
 
     /// The pods' policy.
     pub policy: &'static str,
-    /// Calls that the gateway held open until their turn, by its own count, as are the next four; null with
+    /// Calls that the gateway held open until their turn, by its own count, as are the next five; null with
     /// `--endpoint`, and where it does not say.
     pub parked: Option<u64>,
     /// Calls that it answered with a ticket.
@@ -63,6 +63,9 @@ pub struct StormReport {
     pub tickets_on_time: Option<u64>,
     /// Tickets that came late.
     pub tickets_late: Option<u64>,
+    /// Tickets that came early, and were held until their turn: their holders were told after a while how long to wait,
+    /// and counted from when they had asked.
+    pub tickets_early: Option<u64>,
     /// Pods authorized a second, from the storm's start to the last; null where there was none.
     pub goodput_per_s: Option<f64>,
     /// Apps whose admissions in some window passed B + R·Δ + 0.2·R + 1.

@@ -34,6 +34,7 @@ fn all_authorized() -> StormReport {
         pushed_back: Some(0),
         tickets_on_time: Some(299),
         tickets_late: Some(1),
+        tickets_early: Some(40),
         goodput_per_s: Some(623.247),
         rate_bound_violations: 0,
         generator_lateness_ms_p99: 1.5,
@@ -84,6 +85,7 @@ No app was admitted faster than its limit of 50 a second and 20 at once allows.
     pushed back                           0
   tickets on time                       299
   tickets late                            1
+  tickets early                          40
   over-admission, tokens              0.000
   admitted outside the call               0
   server CPU a call                  182 µs
@@ -260,6 +262,7 @@ fn the_keys_of_the_contract_are_there() {
         "pushed_back",
         "tickets_on_time",
         "tickets_late",
+        "tickets_early",
         "goodput_per_s",
         "rate_bound_violations",
         "generator_lateness_ms_p99",

@@ -104,6 +104,7 @@ impl StormReport {
             pushed_back: booked(|bookings| bookings.pushed_back),
             tickets_on_time: booked(|bookings| bookings.tickets_on_time),
             tickets_late: booked(|bookings| bookings.tickets_late),
+            tickets_early: booked(|bookings| bookings.tickets_early),
             goodput_per_s: completion_s
                 .filter(|completion_s| *completion_s > 0.0)
                 .map(|completion_s| rounded(f64::from(tally.authorized) / completion_s)),

@@ -224,6 +224,7 @@ impl StormReport {
             ("  pushed back", self.pushed_back),
             ("tickets on time", self.tickets_on_time),
             ("tickets late", self.tickets_late),
+            ("tickets early", self.tickets_early),
         ];
         said.into_iter().filter_map(|(name, count)| Some(row(name, grouped(count?)))).collect()
     }
