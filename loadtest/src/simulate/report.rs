@@ -27,8 +27,6 @@ pub struct SimulateReport {
     pub storm: StormReport,
     /// Tickets that came in time, and whose bearers got neither their grant nor their slot.
     pub tickets_refused_on_time: u64,
-    /// Tickets that came before their slot.
-    pub tickets_early: u64,
     /// Pods that went away.
     pub no_shows: u32,
     /// Init containers that died, and were started again.
@@ -60,7 +58,6 @@ impl SimulateReport {
         Self {
             storm: storm(scenario, seed, simulation, bounds),
             tickets_refused_on_time: ledger.tickets_refused_on_time,
-            tickets_early: ledger.tickets_early,
             no_shows,
             crashes,
             calls_lost,
@@ -123,6 +120,7 @@ fn storm(scenario: &Scenario, seed: u64, simulation: &Simulation<'_>, bounds: &B
         deferred: Some(ledger.deferred),
         pushed_back: Some(ledger.pushed_back),
         tickets_on_time: Some(ledger.tickets_on_time),
+        tickets_early: Some(ledger.tickets_early),
         tickets_late: Some(ledger.tickets_late),
         goodput_per_s: goodput.map(|completion_s| rounded(f64::from(tally.authorized) / completion_s)),
         rate_bound_violations: bounds.violations,

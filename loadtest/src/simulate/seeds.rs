@@ -165,7 +165,7 @@ impl SeedsReport {
             over_admission_max: storm.over_admission,
             rate_bound_violations: storm.rate_bound_violations.into(),
             tickets_on_time: storm.tickets_on_time.unwrap_or(0),
-            tickets_early: report.tickets_early,
+            tickets_early: storm.tickets_early.unwrap_or(0),
             tickets_late: storm.tickets_late.unwrap_or(0),
             tickets_refused_on_time: report.tickets_refused_on_time,
         });

@@ -153,7 +153,7 @@ impl SimulateReport {
             row("  told to come later", held(storm.deferred)),
             row("  pushed back", held(storm.pushed_back)),
             row("tickets on time", held(storm.tickets_on_time)),
-            row("  early", grouped(self.tickets_early)),
+            row("  early", held(storm.tickets_early)),
             row("  late", held(storm.tickets_late)),
             row("  in time, and refused", grouped(self.tickets_refused_on_time)),
             row("over-admission, tokens", format!("{:.3}", storm.over_admission)),
