@@ -173,7 +173,8 @@ impl<'a> Gateway<'a> {
                 None
             }
             Turn::Deferred { slot, reserve } => {
-                let answer = Answer::Deferred { delay: slot.since(now), ticket: self.ticket(asked, slot) };
+                let answer =
+                    Answer::Deferred { delay: slot.since(now), ticket: Box::new(self.ticket(asked, slot)) };
                 let Some(until) = reserve else { return Some(answer) };
                 let write = Write::Frontier { app: asked.app, until, answer };
                 self.commit(asked.call, write, now, timetable);
@@ -192,12 +193,12 @@ impl<'a> Gateway<'a> {
     fn verify(&self, ticket: &Ticket, asked: &Asked<'_>) -> Option<Moment> {
         let own = self.claims(asked, Moment::from_nanos(0));
         // A ticket that is worth nothing makes its bearer a walk-in.
-        let slot_ns = self.keys.open(&ticket[..]).and_then(|claims| claims.verify(&own)).ok()?;
+        let slot_ns = self.keys.open(ticket).and_then(|claims| claims.verify(&own)).ok()?;
         Some(Moment::from_nanos(slot_ns))
     }
 
     fn ticket(&self, asked: &Asked<'_>, slot: Moment) -> Ticket {
-        Box::new(self.keys.seal(&self.claims(asked, slot)))
+        self.keys.seal(&self.claims(asked, slot))
     }
 
     fn park(&mut self, parked: Parked, id: ParkId, now: Moment, timetable: &mut Timetable) {

@@ -49,7 +49,7 @@ pub(crate) struct SimulatedPod {
 /// A booked turn.
 #[derive(Debug)]
 pub(crate) struct Appointment {
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: Box<Ticket>,
     pub(crate) due: Moment,
 }
 
@@ -151,7 +151,7 @@ impl SimulatedPod {
     /// The ticket that goes with its calls.
     pub(crate) fn ticket(&self) -> Option<&Ticket> {
         match self.policy.appointments {
-            Appointments::Keep => self.appointment.as_ref().map(|appointment| &appointment.ticket),
+            Appointments::Keep => self.appointment.as_ref().map(|appointment| &*appointment.ticket),
             Appointments::Ignore => None,
         }
     }

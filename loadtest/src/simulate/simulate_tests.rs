@@ -100,7 +100,7 @@ fn the_rate_that_is_needed_is_the_smallest() {
     // (500 − 20) / 20 = 24, and the way there and back.
     assert!((24.0..=26.0).contains(&rate), "{rate}");
     assert!(needed.storm.completion_s.is_some_and(|completion_s| completion_s <= 20.0));
-    assert!(needed.render().contains(&format!("It needs a rate of {rate}/s with a burst of 20")));
+    assert!(needed.render().contains(&format!("The app needs a rate of {rate}/s with a burst of 20")));
     let slower = report(&format!("--pods 500 --apps 1 --burst 20 --rate {}", rate - 1.0));
     assert!(slower.storm.completion_s.is_some_and(|completion_s| completion_s > 20.0));
     let slow = report("--pods 40 --apps 1 --burst 20 --within 2m");

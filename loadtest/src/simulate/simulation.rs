@@ -168,7 +168,7 @@ impl<'a> Simulation<'a> {
             }
             Event::Stops => {
                 for call in self.gateway.stop() {
-                    self.to_pod(Event::Reset(call), now);
+                    self.travel(Event::Reset(call), now);
                 }
             }
             Event::Starts => self.gateway.start(now),
@@ -176,13 +176,9 @@ impl<'a> Simulation<'a> {
     }
 
     /// Sends something on its way, in either direction.
-    fn to_pod(&mut self, event: Event, now: Moment) {
+    fn travel(&mut self, event: Event, now: Moment) {
         let arrives = later(now, self.network.way());
         self.timetable.at(arrives, event);
-    }
-
-    fn to_gateway(&mut self, event: Event, now: Moment) {
-        self.to_pod(event, now);
     }
 
     fn begin(&mut self, pod: u32, now: Moment) {
@@ -204,7 +200,7 @@ impl<'a> Simulation<'a> {
             self.send(call, now);
         } else {
             it.connection = None;
-            self.to_gateway(Event::Dialled(call), now);
+            self.travel(Event::Dialled(call), now);
         }
     }
 
@@ -213,7 +209,7 @@ impl<'a> Simulation<'a> {
             Some(process) => Event::Connected(call, process),
             None => Event::Refused(call),
         };
-        self.to_pod(heard, now);
+        self.travel(heard, now);
     }
 
     fn send(&mut self, call: CallId, now: Moment) {
@@ -224,7 +220,7 @@ impl<'a> Simulation<'a> {
         it.doing = Doing::Asked(Call { due, sent: now, limit, delivery });
         self.timetable.at(later(now, limit), Event::TimesOut(call));
         match delivery {
-            Delivery::Both | Delivery::CallOnly => self.to_gateway(Event::Asks(call), now),
+            Delivery::Both | Delivery::CallOnly => self.travel(Event::Asks(call), now),
             Delivery::Neither => self.mishaps.calls_lost += 1,
         }
     }
@@ -234,7 +230,7 @@ impl<'a> Simulation<'a> {
         let it = &self.pods[call.pod as usize];
         let Doing::Asked(Call { sent, limit, .. }) = it.doing else { return };
         if it.connection != self.gateway.process() {
-            self.to_pod(Event::Reset(call), now);
+            self.travel(Event::Reset(call), now);
             return;
         }
         let asked = Asked {
@@ -260,7 +256,7 @@ impl<'a> Simulation<'a> {
             Doing::Asked(_) | Doing::Asking { .. } | Doing::Waiting | Doing::Ended => return,
         };
         match delivery {
-            Delivery::Both => self.to_pod(Event::Answered(call, answer), now),
+            Delivery::Both => self.travel(Event::Answered(call, answer), now),
             Delivery::CallOnly | Delivery::Neither => self.mishaps.calls_lost += 1,
         }
     }
@@ -387,7 +383,7 @@ impl<'a> Simulation<'a> {
     fn hang_up(&mut self, pod: u32, now: Moment) {
         let turn = self.pod(pod).turn;
         match self.pod(pod).doing {
-            Doing::Asked(_) => self.to_gateway(Event::Leaves(CallId { pod, turn }), now),
+            Doing::Asked(_) => self.travel(Event::Leaves(CallId { pod, turn }), now),
             Doing::Asking { .. } | Doing::Waiting | Doing::Ended => {}
         }
     }

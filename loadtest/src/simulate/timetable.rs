@@ -18,7 +18,7 @@ pub(crate) struct CallId {
 }
 
 /// A ticket, as it travels.
-pub(crate) type Ticket = Box<[u8; TICKET_BYTES]>;
+pub(crate) type Ticket = [u8; TICKET_BYTES];
 
 /// What the gateway answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) enum Answer {
     /// The grant, which is of this call or of an earlier one.
     Granted(Freshness),
     /// A turn is booked, due so long after the call was received.
-    Deferred { delay: Duration, ticket: Ticket },
+    Deferred { delay: Duration, ticket: Box<Ticket> },
     /// Nothing is booked; come back after this long.
     PushedBack(Duration),
 }

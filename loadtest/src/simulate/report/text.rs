@@ -28,7 +28,7 @@ impl SimulateReport {
     fn needed(&self) -> Option<String> {
         let (rate, within_s) = (self.rate_needed.as_ref()?, self.within_s?);
         let each = match self.storm.apps {
-            1 => "It needs",
+            1 => "The app needs",
             _ => "Each app needs",
         };
         Some(format!(
@@ -57,10 +57,11 @@ impl SimulateReport {
             0 => String::new(),
             no_shows => format!("; {} went away", grouped(u64::from(no_shows))),
         };
+        let all = if self.no_shows > 0 { "all that stayed" } else { "all" };
         let optimum = storm.optimum_s.map_or_else(none, spoken_s);
         match (storm.completion_s, storm.completion_ratio) {
             (Some(completion_s), Some(ratio)) => format!(
-                "{arrived}{went}, and all that stayed were authorized, the last after {}: {ratio:.3} times the optimum of \
+                "{arrived}{went}, and {all} were authorized, the last after {}: {ratio:.3} times the optimum of \
                  {optimum}, before which no scheme that keeps the rate can end.",
                 spoken_s(completion_s),
             ),
