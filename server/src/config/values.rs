@@ -178,8 +178,8 @@ impl Values<'_> {
     fn defaults(&mut self) -> Defaults {
         let quota = self.quota("defaults.limits.rate", "defaults.limits.burst");
         let horizon = self.value("defaults.limits.horizon", HORIZON_BOUNDS.0, |text| {
-            let horizon = bounded_duration(text, HORIZON_BOUNDS)?;
-            parsed(check_horizon(quota.rate, horizon)).map(|()| horizon)
+            let horizon = parse_duration(text)?;
+            parsed(check_horizon(Some(quota.rate), horizon)).map(|()| horizon)
         });
         Defaults { quota, horizon, max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS) }
     }
@@ -229,7 +229,14 @@ impl Values<'_> {
     }
 
     fn duration(&mut self, key: &str, (shortest, longest): (Duration, Duration)) -> Duration {
-        self.value(key, shortest, |text| bounded_duration(text, (shortest, longest)))
+        self.value(key, shortest, |text| {
+            let duration = parse_duration(text)?;
+            if (shortest..=longest).contains(&duration) {
+                return Ok(duration);
+            }
+            let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
+            Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
+        })
     }
 
     fn quota(&mut self, rate: &str, burst: &str) -> Quota {
@@ -263,15 +270,6 @@ impl Values<'_> {
                 .collect())
         })
     }
-}
-
-fn bounded_duration(text: &str, (shortest, longest): (Duration, Duration)) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if (shortest..=longest).contains(&duration) {
-        return Ok(duration);
-    }
-    let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
-    Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
 }
 
 fn parsed<T, E: Display>(result: Result<T, E>) -> Result<T, String> {
@@ -311,6 +309,19 @@ mod tests {
             faults.iter().any(|fault| fault.starts_with("--per-ip-rate: `0/s` is no rate")),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn a_horizon_is_no_shorter_than_parking_and_no_longer_than_memory() {
+        let fault = |flags: &[(&str, &str)]| with(flags).1.unwrap_err().join("\n");
+        let short = fault(&[("default-horizon", "1s")]);
+        assert!(
+            short.contains("--default-horizon: 1s is less than the 2s for which a call is held open"),
+            "{short}"
+        );
+        let many = fault(&[("default-rate", "10000/s"), ("default-horizon", "101s")]);
+        assert!(many.contains("10000/s booked 1m 41s ahead are more than the 1000000 slots"), "{many}");
+        assert!(with(&[("default-rate", "10000/s"), ("default-horizon", "100s")]).1.is_ok());
     }
 
     #[test]
