@@ -6,6 +6,7 @@ pub mod grants;
 pub mod in_force;
 pub mod policies;
 pub mod refusal;
+pub mod upstream;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -27,6 +28,7 @@ use crate::{
     config::Config,
     limits::per_ip::PerIpLimit,
     store::Store,
+    upstream::Upstream,
 };
 
 /// The gate.
@@ -36,6 +38,7 @@ pub struct Gate {
     policies: Policies,
     capacity: Mutex<Bucket>,
     store: Store,
+    upstream: Option<Upstream>,
     outcomes: authorize::Outcomes,
 }
 
@@ -55,6 +58,7 @@ impl Gate {
             policies,
             capacity: Mutex::new(capacity),
             store,
+            upstream: None,
             outcomes: authorize::Outcomes::new(),
         }
     }
@@ -92,6 +96,10 @@ impl Gate {
 
     /// Ends the gate: what is queued for the store is written.
     pub fn close(self) {
+        // First of all: what it acknowledges goes to the store.
+        if let Some(upstream) = self.upstream {
+            upstream.close();
+        }
         self.store.close();
     }
 }

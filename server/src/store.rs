@@ -4,6 +4,7 @@ pub mod courier;
 pub mod database;
 pub mod index;
 pub mod record;
+pub mod tombstone;
 pub mod writer;
 
 use std::{
@@ -19,6 +20,7 @@ pub use self::{
     courier::Courier,
     database::{Kept, Kind},
     index::GrantIndex,
+    tombstone::{Ends, Tombstone, Tombstones},
     writer::{ENDED_MAX, Ending, Target},
 };
 use crate::{
@@ -92,8 +94,30 @@ impl Store {
     pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
         let (mut database, kept) = database::Database::open(directory)?;
         let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
-        let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
+        Ok((Self::start(directory, grants, writer)?, kept))
+    }
+
+    /// The same for a gateway whose ended grants somebody must hear of: remembers each end until it is acknowledged.
+    pub fn open_with_ends(
+        directory: &std::path::Path,
+        grants_max: usize,
+    ) -> Result<(Self, Kept, Ends), StoreError> {
+        let (mut database, kept) = database::Database::open(directory)?;
+        let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
+        let tombstones = Arc::new(Tombstones::load(&mut database)?);
+        let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
+        let store = Self::start(directory, grants, writer.remembering(Arc::clone(&tombstones)))?;
+        let ends = Ends { tombstones, grants: Arc::clone(&store.grants), commands: store.commands.clone() };
+        Ok((store, kept, ends))
+    }
+
+    fn start(
+        directory: &std::path::Path,
+        grants: Arc<GrantIndex>,
+        writer: Writer,
+    ) -> Result<Self, StoreError> {
+        let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -101,7 +125,7 @@ impl Store {
                 writer.run(&queue);
             })
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
-        Ok((Self { commands, grants, thread }, kept))
+        Ok(Self { commands, grants, thread })
     }
 
     /// The living grants, in memory.

@@ -20,6 +20,7 @@ use crate::{
     config::{
         layers::{Layers, Origin},
         setting::{SETTINGS, Setting},
+        upstream::{self, Upstream},
     },
     document::reader::parse_duration,
 };
@@ -53,6 +54,8 @@ pub struct Config {
     pub connections: Connections,
     /// What profiles leave out.
     pub defaults: Defaults,
+    /// The ACL service behind, if there is one.
+    pub upstream: Option<Upstream>,
 }
 
 /// Limit on calls of one address.
@@ -165,6 +168,7 @@ impl Values<'_> {
                 quota: self.quota("defaults.limits.rate", "defaults.limits.burst"),
                 max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS),
             },
+            upstream: self.upstream(),
         }
     }
 
@@ -237,6 +241,16 @@ impl Values<'_> {
         let number = self.number("workers", 0, 1024);
         let cores = || thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         NonZeroUsize::new(number).unwrap_or_else(cores)
+    }
+
+    fn upstream(&mut self) -> Option<Upstream> {
+        // All of them are read, whether there is an upstream or not: what is wrong is wrong.
+        let timeout = self.duration("upstream.timeout", upstream::TIMEOUT_BOUNDS);
+        let concurrency = self.number("upstream.concurrency", 1, upstream::CONCURRENCY_MAX);
+        let batch = self.number("upstream.batch", 1, upstream::BATCH_MAX);
+        let queue = self.number("upstream.queue", upstream::QUEUE_BOUNDS.0, upstream::QUEUE_BOUNDS.1);
+        let endpoint = self.value("upstream.endpoint", None, upstream::parse_endpoint)?;
+        Some(Upstream { endpoint, timeout, concurrency, batch, queue })
     }
 
     fn pod_cidrs(&mut self) -> Vec<Ipv6Net> {

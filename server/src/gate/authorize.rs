@@ -3,6 +3,7 @@
 use std::{
     net::IpAddr,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use metrics::Counter;
@@ -22,7 +23,7 @@ use crate::{
     authn::{Caller, Role},
     clock,
     gate::{Gate, InForce, Refusal, in_force::Settled},
-    store::{StoreError, index::PlaceRef},
+    store::{Pending, StoreError, index::PlaceRef},
 };
 
 /// Most destinations of a grant that carries some of an earlier policy along.
@@ -39,6 +40,8 @@ pub struct Asked {
     pub addresses: Vec<IpAddr>,
     /// What it wants to reach; none: all that the profile allows.
     pub destinations: Arc<[Destination]>,
+    /// How long the caller waits for its answer, if it says.
+    pub timeout: Option<Duration>,
 }
 
 /// The answer to a request for access.
@@ -80,19 +83,25 @@ impl Gate {
     /// Decides about a request for access; admits and records it where it is allowed.
     pub async fn authorize(&self, caller: &Caller, asked: &Asked) -> Result<Authorized, Refusal> {
         prove_address(caller, asked)?;
-        let (authorized, pending) = {
+        let began = self.began();
+        let begun = {
             let in_force = self.policies.in_force()?;
             let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
             match self.decide_and_admit(in_force, asked)? {
-                Admitted::Answered(authorized) => return Ok(self.note(asked, authorized)),
+                Admitted::Answered(authorized) => Begun::Answered(authorized),
                 Admitted::Recording { settled, revision, new } => {
-                    ((settled, revision), self.store.grant(*new)?)
+                    Begun::Recording { settled, revision, pending: self.store.grant(*new)? }
                 }
             }
         };
-        let (settled, revision) = authorized;
-        let grant = pending.await.map_err(|_| StoreError::Closed)??;
-        Ok(self.note(asked, Authorized { settled, outcome: Outcome::Granted(grant), revision }))
+        let authorized = match begun {
+            Begun::Answered(authorized) => authorized,
+            Begun::Recording { settled, revision, pending } => {
+                let grant = pending.await.map_err(|_| StoreError::Closed)??;
+                Authorized { settled, outcome: Outcome::Granted(grant), revision }
+            }
+        };
+        self.in_force_behind(asked, self.note(asked, authorized), began).await
     }
 
     fn decide_and_admit(&self, in_force: &InForce, asked: &Asked) -> Result<Admitted, Refusal> {
@@ -114,6 +123,7 @@ impl Gate {
         if let Some(grant) = self.held(asked, settled.request, app_revision) {
             return answered(settled, Outcome::Repeated(grant));
         }
+        self.upstream_ready()?;
         let (passage, admitted_at) = self.pass(in_force.bucket(app));
         match passage {
             Passage::Refused { by, wait } => Err(Refusal::Rate { by, wait }),
@@ -231,6 +241,11 @@ impl Outcomes {
 enum Admitted {
     Answered(Authorized),
     Recording { settled: Arc<Settled>, revision: u64, new: Box<NewGrant> },
+}
+
+enum Begun {
+    Answered(Authorized),
+    Recording { settled: Arc<Settled>, revision: u64, pending: Pending<Arc<Grant>> },
 }
 
 fn prove_address(caller: &Caller, asked: &Asked) -> Result<(), Refusal> {

@@ -9,10 +9,11 @@ use tonic::{Request, Response, Status};
 use crate::{
     authn::Caller,
     clock,
-    gate::{Authorized, Gate, Outcome, grants::Checked},
+    gate::{Asked, Authorized, Gate, Outcome, grants::Checked},
     grpc::{
         convert::{decision, fields::Fields, grant, request},
         status::not_served,
+        timeout,
     },
     wording,
 };
@@ -40,7 +41,8 @@ impl AuthorizationService for Authorization {
         if request.get_ref().barrier {
             return Err(not_served("Authorize with a barrier"));
         }
-        let asked = request::authorize(request.into_inner(), self.caller.address)?;
+        let timeout = request.metadata().get("grpc-timeout").and_then(|text| timeout::parse(text.as_bytes()));
+        let asked = Asked { timeout, ..request::authorize(request.into_inner(), self.caller.address)? };
         let Authorized { settled, outcome, revision } = self.gate.authorize(&self.caller, &asked).await?;
         let decision = &settled.decision;
         let (origin, held) = match outcome {

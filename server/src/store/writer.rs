@@ -22,6 +22,7 @@ use crate::{
         courier::Courier,
         database::{self, Database, Kept, Kind},
         index::{GrantIndex, PlaceRef, place_of},
+        tombstone::Tombstones,
     },
 };
 
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     End(Ending, Reply<u32>),
     PutDocument(Kind, String, Vec<u8>, Reply<()>),
     DeleteDocument(Kind, String, Reply<()>),
+    Forget(Vec<GrantId>, Reply<()>),
 }
 
 /// Which grants are to end.
@@ -82,6 +84,8 @@ pub(crate) struct Writer {
     grants_max: usize,
     /// Living grants of each address, whatever the cluster that its callers name.
     by_address: FxHashMap<IpAddr, u32>,
+    /// Where ends are remembered until they are acknowledged, if somebody must hear of them.
+    tombstones: Option<Arc<Tombstones>>,
     /// The documents as they are durable.
     documents: FxHashMap<(Kind, String), Vec<u8>>,
     /// What failed groups may have left in the file all the same; set right with the next group.
@@ -103,6 +107,9 @@ struct Group {
     places: FxHashMap<Place, Vec<Arc<Grant>>>,
     changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
     documents: Vec<(Kind, String, Option<Vec<u8>>)>,
+    /// Grants that it ends, and ends that have been acknowledged.
+    ended: Vec<Arc<Grant>>,
+    heard: Vec<GrantId>,
     /// By how many grants each address changes, and all together.
     counts: FxHashMap<IpAddr, i64>,
     counted: i64,
@@ -149,7 +156,24 @@ impl Writer {
         let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
         let next_grant = kept.next_grant;
         let doubtful = Doubtful::default();
-        Self { database, index, next_grant, grants_max, by_address, documents, doubtful, is_failing: false }
+        let tombstones = None;
+        let is_failing = false;
+        Self {
+            database,
+            index,
+            next_grant,
+            grants_max,
+            by_address,
+            tombstones,
+            documents,
+            doubtful,
+            is_failing,
+        }
+    }
+
+    /// Remembers the ends of grants in these.
+    pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
+        Self { tombstones: Some(tombstones), ..self }
     }
 
     /// Works until nobody can send any more.
@@ -178,12 +202,16 @@ impl Writer {
                     self.is_failing = false;
                     self.settle(&mut group);
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
+                    if let Some(tombstones) = &self.tombstones {
+                        tombstones.publish(group.ended, &group.heard);
+                    }
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
                     self.doubtful.grants.extend(group.changes.keys());
+                    self.doubtful.grants.extend(&group.heard);
                     let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
                     self.doubtful.documents.extend(documents);
                     if !self.is_failing {
@@ -206,7 +234,9 @@ impl Writer {
                 let placement = lease::place(&living, *new, self.next_grant, wall);
                 if placement.grant.id == self.next_grant {
                     // One that takes the place of others needs no further room.
-                    if placement.ended.is_empty() && self.is_full(group, place.address) {
+                    if (placement.ended.is_empty() && self.is_full(group, place.address))
+                        || self.is_unheard(group)
+                    {
                         group.answer(Answer::Refused(StoreError::Full, reply), courier);
                         return;
                     }
@@ -216,6 +246,7 @@ impl Writer {
                 for ended in &placement.ended {
                     group.changes.insert(ended.id, None);
                     group.count(place.address, -1);
+                    group.ended.push(Arc::clone(ended));
                 }
                 let kept = living.into_iter().filter(|grant| {
                     grant.id != placement.grant.id
@@ -231,6 +262,7 @@ impl Writer {
                 for grant in &ended {
                     self.end(group, grant);
                 }
+                group.ended.extend(ended.iter().cloned());
                 let count = match ending {
                     // What had expired was over before.
                     Ending::Release { .. } | Ending::Revoke(_) => {
@@ -246,6 +278,10 @@ impl Writer {
             }
             Command::DeleteDocument(kind, name, reply) => {
                 group.documents.push((kind, name, None));
+                group.answers.push(Answer::Written(reply));
+            }
+            Command::Forget(heard, reply) => {
+                group.heard.extend(heard);
                 group.answers.push(Answer::Written(reply));
             }
         }
@@ -316,6 +352,12 @@ impl Writer {
         held + here >= ADDRESS_GRANTS_MAX || self.index.len() as i64 + in_all >= self.grants_max as i64
     }
 
+    /// Whether as many ends wait to be heard of as there may be grants: no more are made until some are.
+    fn is_unheard(&self, group: &Group) -> bool {
+        let standing = self.tombstones.as_ref().map_or(0, |tombstones| tombstones.len() + group.ended.len());
+        standing >= self.grants_max
+    }
+
     /// After a commit: nothing is in doubt, and what the group changed is counted.
     fn settle(&mut self, group: &mut Group) {
         self.doubtful = Doubtful::default();
@@ -335,7 +377,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        if group.changes.is_empty() && group.documents.is_empty() {
+        if group.changes.is_empty() && group.documents.is_empty() && group.heard.is_empty() {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -344,6 +386,9 @@ impl Writer {
         let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
         let changes = doubtful.iter().map(|(id, grant)| (*id, grant.as_deref())).chain(changes);
         database::write_grants(&write, changes, self.next_grant)?;
+        if let Some(tombstones) = &self.tombstones {
+            tombstones.write(&write, self.doubtful.grants.iter().copied(), &group.ended, &group.heard)?;
+        }
         for key in &self.doubtful.documents {
             let bytes = self.documents.get(key).map(Vec::as_slice);
             database::write_document(&write, key.0, &key.1, bytes)?;

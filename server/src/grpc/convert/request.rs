@@ -94,6 +94,7 @@ fn read(
         subject: Arc::new(subject),
         addresses,
         destinations,
+        timeout: None,
     });
     fields.finish(asked)
 }

@@ -1,0 +1,199 @@
+//! Ends of grants that somebody must still hear of: durable with the end itself, forgotten when they are acknowledged.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender, mpsc::TrySendError},
+};
+
+use podgate_engine::grant::{Grant, GrantId};
+use podgate_proto::store::TombstoneRecord;
+use prost::Message as _;
+use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use tokio::sync::{Notify, oneshot};
+
+use crate::store::{GrantIndex, Pending, StoreError, database::Database, writer::Command};
+
+const TOMBSTONES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("upstream_revocations");
+
+/// A grant that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The grant.
+    pub id: GrantId,
+    /// Its last generation.
+    pub generation: u64,
+    /// The app that held it.
+    pub app: Arc<str>,
+    /// Cluster of the holder.
+    pub cluster: Box<str>,
+    /// The address that it covered.
+    pub address: IpAddr,
+}
+
+impl From<&Grant> for Tombstone {
+    fn from(grant: &Grant) -> Self {
+        Self {
+            id: grant.id,
+            generation: grant.generation,
+            app: Arc::clone(&grant.app),
+            cluster: grant.subject.cluster.clone(),
+            address: grant.subject.address,
+        }
+    }
+}
+
+/// What is durable and not acknowledged, in memory. Changed by the store's writer alone, after its commit.
+#[derive(Debug, Default)]
+pub struct Tombstones {
+    standing: Mutex<BTreeMap<GrantId, Tombstone>>,
+    changed: Notify,
+}
+
+/// For whoever must hear of every end: the ends that are not acknowledged, the grants that live, and the way to tell
+/// the store that an end was heard of.
+///
+/// While one of these lives the store does not close.
+#[derive(Clone, Debug)]
+pub struct Ends {
+    /// What is not acknowledged.
+    pub tombstones: Arc<Tombstones>,
+    /// The living grants. A grant leaves them before its tombstone stands.
+    pub grants: Arc<GrantIndex>,
+    pub(crate) commands: SyncSender<Command>,
+}
+
+impl Ends {
+    /// Forgets tombstones durably.
+    pub fn acknowledge(&self, heard: Vec<GrantId>) -> Result<Pending<()>, StoreError> {
+        let (reply, pending) = oneshot::channel();
+        match self.commands.try_send(Command::Forget(heard, reply)) {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full(_)) => Err(StoreError::Busy),
+            Err(TrySendError::Disconnected(_)) => Err(StoreError::Closed),
+        }
+    }
+}
+
+impl Tombstones {
+    /// Reads what an earlier run left behind.
+    pub(crate) fn load(database: &mut Database) -> Result<Self, StoreError> {
+        let write = database.begin()?;
+        let mut standing = BTreeMap::new();
+        for entry in write.open_table(TOMBSTONES)?.iter()? {
+            let (id, bytes) = entry?;
+            let id = GrantId(id.value());
+            let tombstone = TombstoneRecord::decode(bytes.value())
+                .map_err(|error| error.to_string())
+                .and_then(|record| from_record(id, record))
+                .map_err(|why| StoreError::Record {
+                    table: "upstream_revocations",
+                    key: id.to_string(),
+                    why,
+                })?;
+            standing.insert(id, tombstone);
+        }
+        write.commit()?;
+        Ok(Self { standing: Mutex::new(standing), changed: Notify::new() })
+    }
+
+    /// How many ends are not acknowledged.
+    pub fn len(&self) -> usize {
+        self.standing().len()
+    }
+
+    /// Whether all are.
+    pub fn is_empty(&self) -> bool {
+        self.standing().is_empty()
+    }
+
+    /// Up to `most` that pass `wanted`, by id, after `after`.
+    pub fn page(
+        &self,
+        after: Option<GrantId>,
+        most: usize,
+        wanted: impl Fn(GrantId) -> bool,
+    ) -> Vec<Tombstone> {
+        let standing = self.standing();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = standing.range((from, Bound::Unbounded)).filter(|(id, _)| wanted(**id));
+        wanted.map(|(_, tombstone)| tombstone.clone()).take(most).collect()
+    }
+
+    /// Waits until there is something to look at; by one waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Has whoever waits look again.
+    pub fn ring(&self) {
+        self.changed.notify_one();
+    }
+
+    /// After a commit: `ended` stand, `heard` are forgotten.
+    pub(crate) fn publish(&self, ended: Vec<Arc<Grant>>, heard: &[GrantId]) {
+        if ended.is_empty() && heard.is_empty() {
+            return;
+        }
+        let mut standing = self.standing();
+        for id in heard {
+            standing.remove(id);
+        }
+        standing.extend(ended.into_iter().map(|grant| (grant.id, Tombstone::from(&*grant))));
+        drop(standing);
+        self.ring();
+    }
+
+    /// Writes the tombstones of a group. Before them those of `doubtful` grants, as memory has them: a failed commit
+    /// may have left anything there.
+    pub(crate) fn write(
+        &self,
+        write: &WriteTransaction,
+        doubtful: impl Iterator<Item = GrantId>,
+        ended: &[Arc<Grant>],
+        heard: &[GrantId],
+    ) -> Result<(), StoreError> {
+        let mut table = write.open_table(TOMBSTONES)?;
+        let standing = self.standing();
+        for id in doubtful {
+            match standing.get(&id) {
+                Some(tombstone) => table.insert(id.0, to_record(tombstone).encode_to_vec().as_slice())?,
+                None => table.remove(id.0)?,
+            };
+        }
+        for grant in ended {
+            table.insert(grant.id.0, to_record(&Tombstone::from(&**grant)).encode_to_vec().as_slice())?;
+        }
+        for id in heard {
+            table.remove(id.0)?;
+        }
+        Ok(())
+    }
+
+    fn standing(&self) -> MutexGuard<'_, BTreeMap<GrantId, Tombstone>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn to_record(tombstone: &Tombstone) -> TombstoneRecord {
+    TombstoneRecord {
+        generation: tombstone.generation,
+        app: tombstone.app.to_string(),
+        cluster: tombstone.cluster.to_string(),
+        address: match tombstone.address {
+            IpAddr::V4(v4) => v4.octets().to_vec(),
+            IpAddr::V6(v6) => v6.octets().to_vec(),
+        },
+    }
+}
+
+fn from_record(id: GrantId, record: TombstoneRecord) -> Result<Tombstone, String> {
+    let TombstoneRecord { generation, app, cluster, address } = record;
+    let address = match (<[u8; 4]>::try_from(&*address), <[u8; 16]>::try_from(&*address)) {
+        (Ok(v4), _) => IpAddr::from(v4),
+        (_, Ok(v6)) => IpAddr::from(v6),
+        (Err(_), Err(_)) => return Err(format!("an address of {} bytes", address.len())),
+    };
+    Ok(Tombstone { id, generation, app: app.into(), cluster: cluster.into(), address })
+}
