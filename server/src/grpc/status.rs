@@ -66,10 +66,11 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::Upstream(UpstreamError::Refused(_)) => {
             details.set_retry_info(Some(spread(UPSTREAM_REFUSED_MIN)));
         }
-        Refusal::Upstream(_) => {
-            details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
-        }
-        Refusal::NoPolicy | Refusal::Overloaded | Refusal::Draining | Refusal::Store(_) => {
+        Refusal::NoPolicy
+        | Refusal::Overloaded
+        | Refusal::Draining
+        | Refusal::Store(_)
+        | Refusal::Upstream(_) => {
             details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
         }
         Refusal::Fields(_)

@@ -197,3 +197,124 @@ fn from_record(id: GrantId, record: TombstoneRecord) -> Result<Tombstone, String
     };
     Ok(Tombstone { id, generation, app: app.into(), cluster: cluster.into(), address })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use podgate_engine::{
+        lease::NewGrant,
+        subject::{Subject, SubjectKind},
+        time::Moment,
+    };
+
+    use super::*;
+    use crate::store::{Ending, Store, Target};
+
+    fn new_grant(address: IpAddr) -> NewGrant {
+        NewGrant {
+            app: "order".into(),
+            subject: Arc::new(Subject {
+                cluster: "bj-1".into(),
+                address,
+                kind: SubjectKind::Host("vm".into()),
+            }),
+            allowed: Arc::new([]),
+            request: 1,
+            admitted_at: Moment::from_nanos(1),
+            max_age: Duration::from_secs(60),
+            revision: 1,
+            shadow: false,
+        }
+    }
+
+    fn grant(store: &Store, last: u8) -> Result<Arc<Grant>, StoreError> {
+        store.grant(new_grant([10, 0, 0, last].into())).unwrap().blocking_recv().unwrap()
+    }
+
+    fn end(store: &Store, grant: &Grant) {
+        let ended = store.end(Ending::Revoke(Target::Grant(grant.id))).unwrap();
+        assert_eq!(ended.blocking_recv().unwrap().unwrap(), 1);
+    }
+
+    #[test]
+    fn every_end_stands_until_it_is_acknowledged_also_after_a_restart() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _, ends) = Store::open_with_ends(home.path(), 10).unwrap();
+        let [kept, revoked, superseded] = [1, 2, 3].map(|last| grant(&store, last).unwrap());
+        end(&store, &revoked);
+        let mut successor = new_grant([10, 0, 0, 3].into());
+        successor.subject = Arc::new(Subject {
+            kind: SubjectKind::Pod(podgate_engine::subject::PodIdentity {
+                namespace: "hotel".into(),
+                name: "".into(),
+                uid: "next".into(),
+                service_account: "".into(),
+                node: "".into(),
+            }),
+            ..(*successor.subject).clone()
+        });
+        store.grant(successor).unwrap().blocking_recv().unwrap().unwrap();
+        let standing = [Tombstone::from(&*revoked), Tombstone::from(&*superseded)];
+        assert_eq!(ends.tombstones.page(None, 10, |_| true), standing);
+        assert_eq!(ends.tombstones.page(Some(revoked.id), 10, |_| true), standing[1..]);
+        drop(ends);
+        store.close();
+        let (store, _, ends) = Store::open_with_ends(home.path(), 10).unwrap();
+        assert_eq!(ends.tombstones.page(None, 10, |_| true), standing);
+        let heard = ends.acknowledge(vec![revoked.id, kept.id]).unwrap();
+        heard.blocking_recv().unwrap().unwrap();
+        assert_eq!(ends.tombstones.page(None, 10, |_| true), standing[1..]);
+        drop(ends);
+        store.close();
+        let (_store, _, ends) = Store::open_with_ends(home.path(), 10).unwrap();
+        assert_eq!(ends.tombstones.page(None, 10, |_| true), standing[1..]);
+        assert!(ends.grants.get(kept.id).is_some());
+    }
+
+    #[test]
+    fn as_many_ends_as_grants_may_be_unheard_of() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _, ends) = Store::open_with_ends(home.path(), 2).unwrap();
+        let first = grant(&store, 1).unwrap();
+        end(&store, &first);
+        let second = grant(&store, 1).unwrap();
+        end(&store, &second);
+        assert!(matches!(grant(&store, 1), Err(StoreError::Full)));
+        ends.acknowledge(vec![first.id]).unwrap().blocking_recv().unwrap().unwrap();
+        grant(&store, 1).unwrap();
+    }
+
+    #[test]
+    fn a_store_without_anybody_to_tell_remembers_no_end() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(home.path(), 10).unwrap();
+        let ended = grant(&store, 1).unwrap();
+        end(&store, &ended);
+        store.close();
+        let (_store, _, ends) = Store::open_with_ends(home.path(), 10).unwrap();
+        assert!(ends.tombstones.is_empty());
+    }
+
+    /// What a failed commit has left in the file all the same is set right by the next one.
+    #[test]
+    fn what_is_in_doubt_is_written_as_memory_has_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (store, _, ends) = Store::open_with_ends(home.path(), 10).unwrap();
+        let [heard, standing, never] = [1, 2, 3].map(|last| grant(&store, last).unwrap());
+        end(&store, &standing);
+        drop(ends);
+        store.close();
+        let (mut database, _) = Database::open(home.path()).unwrap();
+        let memory = Tombstones::load(&mut database).unwrap();
+        // The failed group: an end that memory does not have, and an acknowledgement that memory has not heard.
+        let write = database.begin().unwrap();
+        memory.write(&write, std::iter::empty(), &[heard, Arc::clone(&never)], &[standing.id]).unwrap();
+        write.commit().unwrap();
+        let write = database.begin().unwrap();
+        memory.write(&write, (1..=3).map(GrantId), &[], &[]).unwrap();
+        write.commit().unwrap();
+        let durable = Tombstones::load(&mut database).unwrap();
+        assert_eq!(durable.page(None, 10, |_| true), [Tombstone::from(&*standing)]);
+    }
+}

@@ -123,6 +123,7 @@ impl ApplyLane {
     fn start_calls(&mut self, now: Instant) -> Instant {
         if self.breaker.half_open(now) {
             self.publish_phase("");
+            self.backend.dial_anew();
             self.start(Kind::Probe, Vec::new());
         }
         if self.breaker.phase() != Phase::Closed {
@@ -218,7 +219,8 @@ impl ApplyLane {
         now: Instant,
     ) {
         // Failures of one answer are one retry, since they are sent again together.
-        let may_retry = !failures.is_empty() && self.budget.withdraw();
+        let is_worth_it = failures.values().any(|fault| !matches!(fault, Fault::Refused(_)));
+        let may_retry = is_worth_it && self.budget.withdraw();
         let desk = Arc::clone(&self.desk);
         let mut applies = desk.applies();
         for grant in batch {

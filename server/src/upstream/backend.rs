@@ -27,16 +27,23 @@ const USER_AGENT: &str = concat!("podgate/", env!("CARGO_PKG_VERSION"));
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What is kept of a reason, in bytes.
 const REASON_BYTES_MAX: usize = 256;
-/// A connection that is silent this long is asked whether it lives, and given up when it does not say so within that.
-const PING_AFTER: Duration = Duration::from_secs(5);
-const PONG_WITHIN: Duration = Duration::from_secs(5);
 
 /// The service behind.
 #[derive(Clone, Debug)]
 pub(crate) struct Backend {
+    dialer: Dialer,
     client: AclBackendServiceClient<Channel>,
     timeout: Duration,
     meter: Arc<Meter>,
+}
+
+/// By what way a connection comes about.
+#[derive(Clone, Debug)]
+enum Dialer {
+    Tcp(Arc<Endpoint>),
+    /// Pipes inside the process, so that a test may pause the clock.
+    #[cfg(test)]
+    Memory,
 }
 
 /// What a call was answered.
@@ -73,17 +80,26 @@ impl Backend {
         let endpoint = Endpoint::from_shared(settings.endpoint.clone())?
             .user_agent(USER_AGENT)?
             .connect_timeout(settings.timeout)
-            .http2_keep_alive_interval(PING_AFTER)
-            .keep_alive_timeout(PONG_WITHIN)
-            .keep_alive_while_idle(true)
             .http2_max_local_error_reset_streams(1024);
-        Ok(Self::over(endpoint.connect_lazy(), settings.timeout, meter))
+        let client = client(endpoint.connect_lazy());
+        Ok(Self { dialer: Dialer::Tcp(Arc::new(endpoint)), client, timeout: settings.timeout, meter })
     }
 
     /// A service at the other end of a channel.
+    #[cfg(test)]
     pub(crate) fn over(channel: Channel, timeout: Duration, meter: Arc<Meter>) -> Self {
-        let client = AclBackendServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX);
-        Self { client, timeout, meter }
+        Self { dialer: Dialer::Memory, client: client(channel), timeout, meter }
+    }
+
+    /// Gives the connection up and dials anew: the peer of one that answers nothing may have been gone for long, and
+    /// the name may mean another one now. HTTP/2 pings would find that out as well, but servers refuse those that come
+    /// without calls (grpc-core and grpc-go close the connection over two in five minutes).
+    pub(crate) fn dial_anew(&mut self) {
+        match &self.dialer {
+            Dialer::Tcp(endpoint) => self.client = client(endpoint.connect_lazy()),
+            #[cfg(test)]
+            Dialer::Memory => {}
+        }
     }
 
     /// Applies a batch; an empty one asks whether somebody is there.
@@ -104,6 +120,10 @@ impl Backend {
         let answer = within(self.timeout, &self.meter, Call::Revoke, self.client.revoke(request)).await?;
         Ok(Answer { failures: failures(answer.failures), epoch: answer.epoch })
     }
+}
+
+fn client(channel: Channel) -> AclBackendServiceClient<Channel> {
+    AclBackendServiceClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 async fn within<T>(

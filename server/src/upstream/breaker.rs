@@ -132,9 +132,9 @@ mod tests {
         let mut breaker = Breaker::new(now);
         for call in 0..100 {
             if call % 2 == 0 {
-                breaker.failed(now, MIDDLE)
+                breaker.failed(now, MIDDLE);
             } else {
-                breaker.answered()
+                breaker.answered();
             }
             assert_eq!(breaker.phase(), Phase::Closed);
         }
@@ -143,9 +143,9 @@ mod tests {
         let pattern = [true, true, true, true, false];
         let opened = (0..100).find(|call| {
             if pattern[call % 5] {
-                breaker.failed(now, MIDDLE)
+                breaker.failed(now, MIDDLE);
             } else {
-                breaker.answered()
+                breaker.answered();
             }
             breaker.phase() == Phase::Open
         });

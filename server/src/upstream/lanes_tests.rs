@@ -102,7 +102,8 @@ impl AclBackendService for Script {
             heard.in_flight += 1;
             heard.in_flight_max = heard.in_flight_max.max(heard.in_flight);
             let poisoned = heard.poison.filter(|(id, _)| ids.contains(id)).map(|(_, code)| code);
-            let second = (heard.fails_every_second && heard.calls % 2 == 0).then_some(Code::Unavailable);
+            let second =
+                (heard.fails_every_second && heard.calls.is_multiple_of(2)).then_some(Code::Unavailable);
             (heard.takes, heard.fails.or(poisoned).or(second))
         };
         sleep(takes).await;

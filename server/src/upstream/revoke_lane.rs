@@ -21,6 +21,9 @@ use crate::{
 
 const BACKOFF: Backoff = Backoff { shortest: Duration::from_millis(100), longest: Duration::from_secs(10) };
 
+/// Calls in a row that come to nothing until the connection is given up.
+const DIAL_ANEW_AFTER: u32 = 5;
+
 /// The lane.
 #[derive(Debug)]
 pub(crate) struct RevokeLane {
@@ -60,6 +63,9 @@ impl RevokeLane {
             let heard = self.tell(&batch).await;
             if heard.is_empty() {
                 self.in_vain = self.in_vain.saturating_add(1);
+                if self.in_vain.is_multiple_of(DIAL_ANEW_AFTER) {
+                    self.backend.dial_anew();
+                }
                 sleep(BACKOFF.wait(self.in_vain - 1)).await;
                 continue;
             }
