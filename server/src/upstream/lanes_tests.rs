@@ -484,9 +484,22 @@ async fn a_service_that_lost_everything_is_told_again() {
         heard.in_force.clear();
         heard.epoch = "two".to_owned();
     });
-    // The sign of life learns of it, without a caller.
+    // The sign of life learns of it within 5 s, without a caller.
+    let began = Instant::now();
     until("everything in force again", || stage.script.heard().in_force.len() == 5).await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(grants.iter().all(|grant| stage.desk.is_applied(grant)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_handed_in_is_found_and_nothing_is_told_twice() {
+    let stage = Stage::new(&settings(4, 256)).await;
+    let (asked, unasked) = (stage.grant(1), stage.grant(2));
+    assert_eq!(stage.ask(&asked).await.unwrap(), Ok(()));
+    assert_eq!(stage.script.batches(), [[asked.id]]);
+    until("the other one in force", || stage.desk.is_applied(&unasked)).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(stage.script.batches(), [[asked.id], [unasked.id]]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -502,8 +515,13 @@ async fn what_waits_is_bounded() {
     for answer in asked {
         assert_eq!(answer.await.unwrap(), Ok(()));
     }
+    // Who was turned away follows all the same.
+    let began = Instant::now();
+    until("the third one in force", || stage.desk.is_applied(&three)).await;
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     // A grant that is waited for by too many takes no more.
-    let many: Vec<_> = (0..80).map(|_| stage.ask(&three)).collect();
+    let four = stage.grant(4);
+    let many: Vec<_> = (0..80).map(|_| stage.ask(&four)).collect();
     let mut busy = 0;
     for answer in many {
         busy += usize::from(answer.await.unwrap() == Err(UpstreamError::Busy));
