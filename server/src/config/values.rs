@@ -310,6 +310,19 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_is_where_it_is_said_to_be_or_nowhere() {
+        assert!(with(&[("upstream-timeout", "1s")]).1.unwrap().upstream.is_none());
+        let upstream = with(&[("upstream", "http://acl:7430"), ("upstream-batch", "16")]).1.unwrap().upstream;
+        let upstream = upstream.unwrap();
+        assert_eq!((&*upstream.endpoint, upstream.batch, upstream.concurrency), ("http://acl:7430", 16, 4));
+        let faults =
+            with(&[("upstream", "https://acl:1"), ("upstream-queue", "1"), ("upstream-timeout", "1m")]).1;
+        let faults = faults.unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("--upstream: `https://acl:1` is no endpoint")));
+    }
+
+    #[test]
     fn an_open_door_needs_a_word_that_says_so() {
         let (layers, config) = with(&[("listen", "0.0.0.0:7420")]);
         assert!(Config::refusal(&layers, &config.unwrap()).unwrap().contains("--insecure"));

@@ -183,6 +183,23 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_the_upstream_learns_why_and_when_to_come_again() {
+        for (error, reason) in [
+            (UpstreamError::Pending, "UPSTREAM_PENDING"),
+            (UpstreamError::Ended, "UPSTREAM_PENDING"),
+            (UpstreamError::Unavailable, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Busy, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Refused("full".to_owned()), "UPSTREAM_REFUSED"),
+        ] {
+            let status = from_refusal(&Refusal::Upstream(error.clone()));
+            let details = status.get_error_details();
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, &*error.to_string()));
+            assert_eq!(details.error_info().unwrap().reason, reason);
+            assert!(details.retry_info().unwrap().retry_delay.unwrap() >= UNAVAILABLE_MIN);
+        }
+    }
+
+    #[test]
     fn a_throttled_caller_learns_when_to_come_and_why() {
         let status = from_refusal(&Refusal::Rate { by: Limit::App, wait: Duration::from_secs(2) });
         assert_eq!(status.code(), Code::ResourceExhausted);
