@@ -1,6 +1,7 @@
 //! A real Redis behind a real HAProxy, and the adapter of `examples/upstream-haproxy` that opens it, as processes.
 
 use std::{
+    ffi::OsStr,
     io,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -68,7 +69,7 @@ impl GuardedRedis {
     /// Starts the adapter, and waits until it listens.
     pub async fn adapter(&self) -> Adapter {
         let address = SocketAddr::new(self.address, 7430);
-        let mut command = tool(&python(), "python3");
+        let mut command = command(python());
         command.arg(root().join("examples/upstream-haproxy/adapter.py"));
         command.args(["--guards", &format!("{}:{}", GUARDED.0, GUARDED.1), "--map", MAP]);
         command.arg("--socket").arg(self.home.path("haproxy.sock"));
@@ -169,7 +170,7 @@ async fn until_listening(socket: &Path) {
 }
 
 /// The Python that `./test` provides with grpcio, or the system's.
-fn python() -> String {
+fn python() -> PathBuf {
     let provided: PathBuf = root().join("target/tools/venv/bin/python");
     let python = if provided.is_file() { provided } else { PathBuf::from("python3") };
     let has_grpc = std::process::Command::new(&python)
@@ -178,14 +179,19 @@ fn python() -> String {
         .status()
         .is_ok_and(|status| status.success());
     assert!(has_grpc, "{} has no grpcio-tools; `./test` installs it (PyPI)", python.display());
-    python.display().to_string()
+    python
 }
 
 /// A program that `./test` installs; this test fails without it.
 fn tool(program: &str, package: &str) -> Command {
-    let known =
-        std::process::Command::new(program).arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    assert!(known.is_ok(), "{program} is not there; `./test` installs it (Debian: {package})");
+    let mut known = std::process::Command::new(program);
+    known.arg("-v").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(known.status().is_ok(), "{program} is not there; `./test` installs it (Debian: {package})");
+    command(program)
+}
+
+/// A command that is ended by its own pid when its handle is dropped.
+fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command
