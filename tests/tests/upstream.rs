@@ -2,21 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::time::Duration;
-
-use podgate_proto::v1::{
-    AuthorizeRequest, AuthorizeResponse, GrantServiceRevokeRequest, grant_service_revoke_request::Target,
-};
+use podgate_proto::v1::{GrantServiceRevokeRequest, grant_service_revoke_request::Target};
 use podgate_tests::{
     caller::Caller,
+    eventually::eventually,
     gateway::{Gateway, Setup},
     guarded_redis::{Adapter, GUARDED, GuardedRedis, Passage},
+    raw::RawConnection,
     refusal::{reason, retry_after},
     requests::authorize,
     yaml::common_ports,
 };
+use prost::Message as _;
 use rustix::process::Signal;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 const POD: &str = "127.7.31.17";
 const OTHER_POD: &str = "127.7.31.18";
@@ -42,15 +41,15 @@ fn behind(adapter: &Adapter) -> Setup {
         .flag("--upstream", &adapter.endpoint())
 }
 
-/// Asks with a deadline.
-async fn within(
-    caller: &Caller,
-    left: Duration,
-    message: AuthorizeRequest,
-) -> Result<AuthorizeResponse, Status> {
-    let mut request = Request::new(message);
-    request.set_timeout(left);
-    caller.authorization().authorize(request).await.map(tonic::Response::into_inner)
+/// Asks from 127.0.0.1 with a deadline of a second that only the gateway keeps, and expects to be refused.
+async fn refused_within_a_second(gateway: &Gateway, uid: &str) -> Status {
+    let message = authorize("shop", uid, &[GUARDED]).encode_to_vec();
+    let raw = RawConnection::open(gateway.grpc()).await;
+    let path = "/podgate.v1.AuthorizationService/Authorize";
+    let refused = raw.call(path, &[("grpc-timeout", "1S")], &message).await.unwrap();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    assert!(retry_after(&refused).is_some(), "{refused:?}");
+    refused
 }
 
 async fn revoke(gateway: &Gateway, target: Target) {
@@ -120,32 +119,27 @@ async fn a_stopped_upstream_holds_up_nobody_but_those_who_need_it() {
     let redis = GuardedRedis::start().await;
     let adapter = redis.adapter().await;
     let gateway = behind(&adapter).flag("--upstream-timeout", "500ms").start().await;
-    let (pod, other) = (Caller::from(&gateway, POD).await, Caller::from(&gateway, OTHER_POD).await);
+    let (operator, other) = (Caller::of(&gateway).await, Caller::from(&gateway, OTHER_POD).await);
     other.granted(authorize("shop", "b", &[GUARDED])).await;
     adapter.signal(Signal::STOP);
-    let second = Duration::from_secs(1);
-    let refused = within(&pod, second, authorize("shop", "a", &[GUARDED])).await.unwrap_err();
-    assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "UPSTREAM_PENDING"), "{refused:?}");
-    assert!(retry_after(&refused).is_some());
-    // Common ports, repeats and denials do not ask it. The deadlines are far below a call of the upstream.
-    let soon = Duration::from_millis(400);
-    within(&pod, soon, authorize("shop", "a", &[DNS])).await.unwrap();
-    within(&other, soon, authorize("shop", "b", &[GUARDED])).await.unwrap();
-    pod.denied(authorize("shop", "a", &[("elsewhere.svc", 1)])).await;
+    assert_eq!(reason(&refused_within_a_second(&gateway, "a").await), "UPSTREAM_PENDING");
+    // Common ports, repeats and denials do not ask it, or they would be refused as well.
+    operator.granted(authorize("shop", "a", &[DNS])).await;
+    other.granted(authorize("shop", "b", &[GUARDED])).await;
+    operator.denied(authorize("shop", "a", &[("elsewhere.svc", 1)])).await;
     // It is found out to be gone; then nothing is spent any more for a grant that it could not be told of.
-    gateway_is_refusing(&gateway).await;
-    let before = Caller::of(&gateway).await.bucket("shop").await;
-    let refused = within(&pod, second, authorize("shop", "c", &[GUARDED])).await.unwrap_err();
-    assert_eq!((refused.code(), &*reason(&refused)), (Code::Unavailable, "UPSTREAM_UNAVAILABLE"));
-    assert_eq!(Caller::of(&gateway).await.bucket("shop").await.available, before.available);
+    until_given_a_rest(&gateway).await;
+    let before = operator.bucket("shop").await;
+    assert_eq!(reason(&refused_within_a_second(&gateway, "c").await), "UPSTREAM_UNAVAILABLE");
+    assert_eq!((operator.bucket("shop").await.available, before.available), (1, 1));
     // What was recorded meanwhile comes in force when it is back, whether somebody asks or not.
     adapter.signal(Signal::CONT);
-    redis.until(POD, Passage::Open).await;
-    pod.granted(authorize("shop", "a", &[GUARDED])).await;
+    redis.until("127.0.0.1", Passage::Open).await;
+    operator.granted(authorize("shop", "a", &[GUARDED])).await;
 }
 
-async fn gateway_is_refusing(gateway: &Gateway) {
-    podgate_tests::eventually::eventually("an open breaker", async || {
+async fn until_given_a_rest(gateway: &Gateway) {
+    eventually("an open breaker", async || {
         gateway.metric("podgate_upstream_breaker").await.filter(|phase| *phase > 0.0)
     })
     .await;
