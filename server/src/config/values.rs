@@ -21,6 +21,7 @@ use crate::{
     config::{
         layers::{Layers, Origin},
         setting::{SETTINGS, Setting},
+        upstream::{self, Upstream},
     },
     document::reader::parse_duration,
 };
@@ -56,6 +57,8 @@ pub struct Config {
     pub connections: Connections,
     /// What profiles leave out.
     pub defaults: Defaults,
+    /// The ACL service behind, if there is one.
+    pub upstream: Option<Upstream>,
 }
 
 /// Limit on calls of one address.
@@ -172,6 +175,7 @@ impl Values<'_> {
                 message_bytes: self.number("limits.messageBytes", 1024, 4 << 20),
             },
             defaults,
+            upstream: self.upstream(),
         }
     }
 
@@ -255,6 +259,16 @@ impl Values<'_> {
         NonZeroUsize::new(number).unwrap_or_else(cores)
     }
 
+    fn upstream(&mut self) -> Option<Upstream> {
+        // All of them are read, whether there is an upstream or not: what is wrong is wrong.
+        let timeout = self.duration("upstream.timeout", upstream::TIMEOUT_BOUNDS);
+        let concurrency = self.number("upstream.concurrency", 1, upstream::CONCURRENCY_MAX);
+        let batch = self.number("upstream.batch", 1, upstream::BATCH_MAX);
+        let queue = self.number("upstream.queue", upstream::QUEUE_BOUNDS.0, upstream::QUEUE_BOUNDS.1);
+        let endpoint = self.value("upstream.endpoint", None, upstream::parse_endpoint)?;
+        Some(Upstream { endpoint, timeout, concurrency, batch, queue })
+    }
+
     fn pod_cidrs(&mut self) -> Vec<Ipv6Net> {
         self.value("limits.perIp.podCidrs", Vec::new(), |text| {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
@@ -322,6 +336,19 @@ mod tests {
         let many = fault(&[("default-rate", "10000/s"), ("default-horizon", "101s")]);
         assert!(many.contains("10000/s booked 1m 41s ahead are more than the 1000000 slots"), "{many}");
         assert!(with(&[("default-rate", "10000/s"), ("default-horizon", "100s")]).1.is_ok());
+    }
+
+    #[test]
+    fn an_upstream_is_where_it_is_said_to_be_or_nowhere() {
+        assert!(with(&[("upstream-timeout", "1s")]).1.unwrap().upstream.is_none());
+        let upstream = with(&[("upstream", "http://acl:7430"), ("upstream-batch", "16")]).1.unwrap().upstream;
+        let upstream = upstream.unwrap();
+        assert_eq!((&*upstream.endpoint, upstream.batch, upstream.concurrency), ("http://acl:7430", 16, 4));
+        let faults =
+            with(&[("upstream", "https://acl:1"), ("upstream-queue", "1"), ("upstream-timeout", "1m")]).1;
+        let faults = faults.unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("--upstream: `https://acl:1` is no endpoint")));
     }
 
     #[test]
