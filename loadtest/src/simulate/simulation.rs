@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Most events of a simulation: some minutes' worth.
-const EVENTS_MAX: u64 = 1_000_000_000;
+const EVENTS_MAX: u64 = 300_000_000;
 /// The start of the storm.
 const START: Moment = Moment::from_nanos(0);
 /// How long the gateway is away when it dies.
