@@ -31,6 +31,7 @@ pub(crate) struct SimulatedPod {
     /// Calls that ended, in all lives.
     pub(crate) calls: u32,
     pub(crate) doing: Doing,
+    pub(crate) timer: Timer,
     /// Which of its turns this is.
     pub(crate) turn: u32,
     /// Of the process that runs now.
@@ -66,6 +67,16 @@ pub(crate) enum Doing {
     Ended,
 }
 
+/// Whether an event is under way that looks whether a call takes too long. One for each pod is enough, because a later call
+/// never has an earlier deadline; one for each call would fill the timetable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// None.
+    Off,
+    /// One.
+    Runs,
+}
+
 /// A call that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Call {
@@ -77,6 +88,13 @@ pub(crate) struct Call {
     pub(crate) limit: Duration,
     /// What becomes of it.
     pub(crate) delivery: Delivery,
+}
+
+impl Call {
+    /// When its answer comes too late.
+    pub(crate) fn deadline(&self) -> Moment {
+        later(self.sent, self.limit)
+    }
 }
 
 impl SimulatedPod {
@@ -92,6 +110,7 @@ impl SimulatedPod {
             fate,
             calls: 0,
             doing: Doing::Waiting,
+            timer: Timer::Off,
             turn: 0,
             schedule: Schedule::new(policy, pod.seed),
             begun: arrival,

@@ -10,7 +10,7 @@ use crate::{
     figures::rounded,
     simulate::{
         scenario::Scenario,
-        simulation::{Mishappened, Simulation},
+        simulation::{Simulation, Toll},
     },
     storm::{
         report::{Killed, StormReport},
@@ -54,7 +54,7 @@ pub struct SimulateReport {
 impl SimulateReport {
     pub(crate) fn new(scenario: &Scenario, seed: u64, simulation: &Simulation<'_>, bounds: &Bounds) -> Self {
         let ledger = &simulation.gateway.ledger;
-        let Mishappened { no_shows, crashes, calls_lost, out_of_budget } = simulation.mishaps;
+        let Toll { no_shows, crashes, calls_lost, out_of_budget } = simulation.toll;
         Self {
             storm: storm(scenario, seed, simulation, bounds),
             tickets_refused_on_time: ledger.tickets_refused_on_time,

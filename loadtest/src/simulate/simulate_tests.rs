@@ -1,3 +1,5 @@
+//! What simulations tell: of storms that go well, and of those in which everything goes wrong.
+
 use clap::Parser as _;
 
 use super::*;

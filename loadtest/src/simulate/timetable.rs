@@ -50,8 +50,8 @@ pub(crate) enum Event {
     Answered(CallId, Answer),
     /// At a pod: its connection was lost with the call in it.
     Reset(CallId),
-    /// At a pod: it has waited long enough for the answer.
-    TimesOut(CallId),
+    /// At a pod: its timer has run down.
+    TimesOut { pod: u32 },
     /// At the gateway: the caller is gone.
     Leaves(CallId),
     /// A pod goes away for ever.
