@@ -10,6 +10,8 @@ pub mod bench;
 
 pub mod generate;
 
+pub mod page;
+
 pub mod figures;
 pub mod over_admission;
 pub mod seed;
@@ -21,6 +23,7 @@ pub mod console;
 pub mod descriptors;
 pub mod json_file;
 pub mod process;
+pub mod whole_file;
 
 mod run;
 
