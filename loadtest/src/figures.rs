@@ -1,9 +1,11 @@
 //! Latencies as percentiles, medians, and numbers as a person reads them.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
+
+use crate::timeline::Bin;
 
 /// The percentiles of a set of durations, in a unit that the field's name says.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -62,6 +64,18 @@ impl Durations {
     pub fn percentiles(&self, unit_us: f64) -> Option<Percentiles> {
         let at = |quantile| self.quantile_us(quantile).map(|us| rounded(us / unit_us));
         Some(Percentiles { p50: at(0.5)?, p90: at(0.9)?, p99: at(0.99)?, p999: at(0.999)?, max: at(1.0)? })
+    }
+
+    /// At most `bins` equally wide bins from zero to the longest, empty ones too; none of an empty set.
+    pub fn bins(&self, bins: NonZeroU32) -> Vec<Bin> {
+        if self.0.is_empty() {
+            return Vec::new();
+        }
+        // The longest lies inside the last bin, and none is narrower than what is told apart.
+        let width_us = (self.0.max() + 1).div_ceil(u64::from(bins.get())).max(1);
+        let counted = self.0.iter_linear(width_us).map(|step| step.count_since_last_iteration());
+        let upper_s = |index: usize| (index as u64 + 1) as f64 * width_us as f64 / 1e6;
+        counted.enumerate().map(|(index, count)| Bin { upper_s: upper_s(index), count }).collect()
     }
 }
 
@@ -125,6 +139,20 @@ mod tests {
         let mut both = Durations::new();
         both.merge(&durations);
         assert_eq!(both.percentiles(1000.0), Some(percentiles));
+    }
+
+    #[test]
+    fn bins_hold_everything_once() {
+        let mut durations = Durations::new();
+        assert_eq!(durations.bins(NonZeroU32::MIN), []);
+        [0, 1, 9, 10, 500, 999].into_iter().for_each(|ms| durations.record(Duration::from_millis(ms)));
+        let bins = durations.bins(NonZeroU32::new(10).unwrap());
+        let counts: Vec<_> = bins.iter().map(|bin| bin.count).collect();
+        assert_eq!((counts[0], counts.iter().sum::<u64>()), (4, 6), "{bins:?}");
+        assert!(bins.len() <= 10 && bins.last().is_some_and(|bin| bin.upper_s > 0.998), "{bins:?}");
+        let mut instant = Durations::new();
+        instant.record(Duration::ZERO);
+        assert_eq!(instant.bins(NonZeroU32::new(10).unwrap()).len(), 1);
     }
 
     #[test]

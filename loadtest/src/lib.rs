@@ -16,6 +16,7 @@ pub mod figures;
 pub mod over_admission;
 pub mod seed;
 pub mod table;
+pub mod timeline;
 
 pub mod child;
 pub mod clock;
