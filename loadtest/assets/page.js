@@ -8,7 +8,7 @@
     vermillion: { dash: [3, 4], marker: "dotted" },
     blue: { dash: [10, 5], marker: "dashed" },
     green: { dash: [], marker: "solid" },
-    reference: { dash: [6, 3, 1, 3], marker: "double" },
+    reference: { dash: [6, 3, 1, 3], marker: "dashed" },
   };
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
@@ -50,7 +50,9 @@
   const series = (chart) => (one) => {
     const stroke = colour(one.tone);
     const common = {
-      label: one.name, stroke, width: one.tone === "reference" ? 1.5 : 2, dash: looks[one.tone].dash, spanGaps: true,
+      label: one.name, stroke, width: one.tone === "reference" ? 1.25 : 2, spanGaps: true,
+      // uPlot takes dashes in the pixels of the screen, of which a phone has three for one.
+      dash: looks[one.tone].dash.map((length) => length * devicePixelRatio),
       points: { show: false }, value: (_, value) => number(value),
     };
     switch (chart.kind) {
@@ -84,12 +86,12 @@
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.06 : 1] },
       },
       axes: [
-        { ...axis, label: chart.x, space: isNarrow ? 40 : 60 },
+        { ...axis, label: chart.x, size: 34, space: isNarrow ? 40 : 60 },
         { ...axis, label: chart.y, size: sideSize },
       ],
       legend: {
         markers: {
-          width: 3,
+          width: (_, index) => chart.series[index - 1]?.tone === "reference" ? 1 : 3,
           stroke: (_, index) => colour(chart.series[index - 1].tone),
           dash: (_, index) => chart.kind === "bars" ? "solid" : looks[chart.series[index - 1].tone].marker,
         },
