@@ -13,11 +13,12 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Answer, Ask, AuthorizeError, ClientConfig, Denial, Ended, Endpoint, Failure, FailureKind, GiveUp,
-    Granted, Misconfigured, Next, RetryPolicy, Schedule, Setback, Step,
+    Answer, Appointment, Ask, AuthorizeError, ClientConfig, Failure, FailureKind, Granted, Misconfigured,
+    Next, RetryPolicy, Step, Why,
     connection::{Called, Connection, Gateway},
+    course::{Course, Undecided},
     jitter::Jitter,
-    wire::{Access, Decided, Refusal},
+    wire::Decided,
 };
 
 /// A connection is kept through waits of up to this; for a longer one it is worth less than what it costs the
@@ -50,12 +51,6 @@ struct Shared {
 struct Held {
     gateway: usize,
     connection: Option<Connection>,
-}
-
-/// One `authorize` under way.
-struct Course {
-    started: Instant,
-    schedule: Schedule,
 }
 
 impl Client {
@@ -95,71 +90,85 @@ impl Client {
 
     /// Asks until there is a decision or a bound of the retry policy is met, and tells each step to `observe` as it
     /// happens. Never takes longer than the policy's budget.
-    pub async fn authorize(
+    pub async fn authorize(&self, ask: &Ask, observe: impl FnMut(Step)) -> Result<Granted, AuthorizeError> {
+        self.authorize_from(None, ask, observe).await
+    }
+
+    /// As [`authorize`](Self::authorize), with an appointment from an earlier life (see [`Answer::Deferred`]): waits
+    /// until it is due and calls with its ticket. Where it is due only after the budget, the call is made at once. A
+    /// client that ignores appointments ignores this one too.
+    pub async fn authorize_from(
         &self,
+        appointment: Option<Appointment>,
         ask: &Ask,
         mut observe: impl FnMut(Step),
     ) -> Result<Granted, AuthorizeError> {
         let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-        let mut course = Course { started: Instant::now(), schedule: Schedule::new(self.shared.retry, seed) };
+        let mut course = Course::new(self.shared.retry, seed);
         let faults = ask.faults();
         if !faults.is_empty() {
             let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
             return Err(AuthorizeError::Misconfigured(course.ended(faults.join("; "), None)));
         }
+        if let Some(appointment) = appointment {
+            let due_in = course.resume(appointment);
+            if !due_in.is_zero() {
+                self.wait(&course, Duration::ZERO, due_in, Why::Appointment, &mut observe).await;
+            }
+        }
         loop {
-            let failure = match self.ask_once(ask, &mut course, &mut observe).await {
+            let undecided = match self.ask_once(ask, &mut course, &mut observe).await {
                 Ok(decided) => return decided,
-                Err(failure) => failure,
+                Err(undecided) => undecided,
             };
-            let setback = match (failure.kind, failure.retry_after) {
-                (FailureKind::Unauthenticated, _) => {
-                    course.schedule.answered();
-                    return Err(AuthorizeError::Unauthenticated(course.ended(failure.reason, None)));
-                }
-                (FailureKind::Misconfigured, _) => {
-                    course.schedule.answered();
-                    return Err(AuthorizeError::Misconfigured(course.ended(failure.reason, None)));
-                }
-                (FailureKind::Unreached, _) => Setback::Unreached,
-                (FailureKind::Unavailable | FailureKind::Throttled, Some(told)) => Setback::Pushback(told),
-                (FailureKind::Unavailable | FailureKind::Throttled, None) => Setback::Silent,
-            };
-            let elapsed = course.started.elapsed();
+            let setback = course.setback(&undecided)?;
+            let elapsed = course.elapsed();
             match course.schedule.failed(setback, elapsed) {
-                Next::GiveUp(bound) => return Err(course.gave_up(failure, bound)),
-                Next::Call { after, why } => {
-                    if after > IDLE_MAX {
-                        self.disconnect();
-                    }
-                    observe(Step::Waiting { delay: after, until: elapsed + after, why });
-                    sleep(after).await;
-                }
+                Next::GiveUp(bound) => return Err(course.gave_up(undecided, bound)),
+                Next::Call { after, why } => self.wait(&course, elapsed, after, why, &mut observe).await,
             }
         }
     }
 
-    /// One call, with its connection. An error is a failure that is not counted yet.
+    /// Waits `after` from `elapsed`, without the connection where that is long.
+    async fn wait(
+        &self,
+        course: &Course,
+        elapsed: Duration,
+        after: Duration,
+        why: Why,
+        observe: &mut impl FnMut(Step),
+    ) {
+        if after > IDLE_MAX {
+            self.disconnect();
+        }
+        let until = elapsed + after;
+        observe(Step::Waiting { delay: after, until, why });
+        // The observer may have taken its time.
+        sleep(until.saturating_sub(course.elapsed())).await;
+    }
+
+    /// One call, with its connection. An error is a setback that is not counted yet.
     async fn ask_once(
         &self,
         ask: &Ask,
         course: &mut Course,
         observe: &mut impl FnMut(Step),
-    ) -> Result<Result<Granted, AuthorizeError>, Failure> {
+    ) -> Result<Result<Granted, AuthorizeError>, Undecided> {
         let mut connection = self.held().connection.clone();
         loop {
             let kept = connection.is_some();
             let open = match connection.take() {
                 Some(open) => open,
-                None => self.connect(course, observe).await?,
+                None => self.connect(course, observe).await.map_err(Undecided::Failed)?,
             };
             let gateway = open.gateway;
             let endpoint = &self.shared.gateways[gateway].endpoint;
             let (call, attempt) = (course.schedule.calls() + 1, course.schedule.attempt());
             observe(Step::Calling { endpoint: endpoint.clone(), call, attempt });
-            let left = course.left(self.shared.retry.budget);
+            let limit = course.left().min(self.shared.call_timeout);
             let sent = Instant::now();
-            let called = open.authorize(ask, left.min(self.shared.call_timeout), left).await;
+            let called = open.authorize(ask, limit, course.terms()).await;
             let latency = sent.elapsed();
             let failure = match called {
                 Called::Lost if kept => {
@@ -172,11 +181,12 @@ impl Client {
                     retry_after: None,
                 },
                 Called::Failed(failure) => failure,
-                Called::Decided(Decided::Deferred(delay)) => Failure {
-                    kind: FailureKind::Throttled,
-                    reason: "a slot is booked".to_owned(),
-                    retry_after: Some(delay.saturating_sub(latency)),
-                },
+                Called::Decided(Decided::Deferred { delay, ticket }) => {
+                    course.keep(ticket.clone());
+                    let answer = Answer::Deferred { delay: delay.saturating_sub(latency), ticket };
+                    observe(Step::Answered { latency, answer });
+                    return Err(Undecided::Deferred { sent, delay });
+                }
                 Called::Decided(Decided::Granted(access)) => {
                     observe(Step::Answered { latency, answer: Answer::Granted });
                     return Ok(Ok(course.granted(access, endpoint.clone())));
@@ -190,7 +200,7 @@ impl Client {
             if failure.kind == FailureKind::Unavailable {
                 self.turn_from(gateway);
             }
-            return Err(failure);
+            return Err(Undecided::Failed(failure));
         }
     }
 
@@ -199,7 +209,7 @@ impl Client {
         let gateway = &self.shared.gateways[index];
         observe(Step::Connecting { endpoint: gateway.endpoint.clone() });
         let begun = Instant::now();
-        let limit = course.left(self.shared.retry.budget).min(self.shared.connect_timeout);
+        let limit = course.left().min(self.shared.connect_timeout);
         match gateway.connect(index, self.local_address, limit).await {
             Ok(connection) => {
                 self.held().connection = Some(connection.clone());
@@ -229,52 +239,6 @@ impl Client {
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         // Every change of it is one assignment: a panic elsewhere leaves nothing half done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Course {
-    fn left(&self, budget: Duration) -> Duration {
-        budget.saturating_sub(self.started.elapsed())
-    }
-
-    fn granted(&mut self, access: Access, endpoint: Endpoint) -> Granted {
-        self.schedule.answered();
-        let Access { decisions, lease, admitted_at_ns, origin, shadow, policy_revision } = access;
-        let (calls, attempts) = (self.schedule.calls(), self.schedule.attempts());
-        let elapsed = self.started.elapsed();
-        Granted {
-            decisions,
-            lease,
-            admitted_at_ns,
-            origin,
-            shadow,
-            policy_revision,
-            endpoint,
-            calls,
-            attempts,
-            elapsed,
-        }
-    }
-
-    fn denied(&mut self, refusal: Refusal) -> Denial {
-        self.schedule.answered();
-        let Refusal { decisions, reason, explanation, policy_revision } = refusal;
-        let (calls, elapsed) = (self.schedule.calls(), self.started.elapsed());
-        Denial { decisions, reason, explanation, policy_revision, calls, elapsed }
-    }
-
-    fn ended(&self, reason: String, bound: Option<GiveUp>) -> Ended {
-        Ended { reason, calls: self.schedule.calls(), elapsed: self.started.elapsed(), bound }
-    }
-
-    fn gave_up(&self, failure: Failure, bound: GiveUp) -> AuthorizeError {
-        let ended = self.ended(failure.reason, Some(bound));
-        match failure.kind {
-            FailureKind::Throttled => AuthorizeError::Throttled(ended),
-            FailureKind::Unreached | FailureKind::Unavailable => AuthorizeError::Unavailable(ended),
-            FailureKind::Unauthenticated => AuthorizeError::Unauthenticated(ended),
-            FailureKind::Misconfigured => AuthorizeError::Misconfigured(ended),
-        }
     }
 }
 

@@ -18,7 +18,10 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::{Origin, Pace, Pod, Subject, Why};
+use crate::{Appointments, Endpoint, GiveUp, Origin, Pace, Pod, Subject, Ticket};
+
+#[path = "appointment_tests.rs"]
+mod appointments;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -26,15 +29,20 @@ const SECOND: Duration = Duration::from_secs(1);
 enum Deed {
     Grant,
     Deny,
-    Defer(Duration),
+    /// Books a turn; the ticket is this text.
+    Defer(Duration, &'static str),
     Refuse(Code, Option<Duration>),
     Hang,
+    /// The same as another, so much later.
+    After(Duration, Box<Deed>),
 }
 
 /// What a gateway saw of one call.
 struct Seen {
     at: Instant,
     wait_budget: Duration,
+    keeps_appointments: bool,
+    ticket: String,
     grpc_timeout: String,
     peer: Option<std::net::SocketAddr>,
 }
@@ -102,8 +110,17 @@ impl AuthorizationService for Script {
                 grpc_timeout: request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned(),
                 peer: request.remote_addr(),
                 wait_budget: request.get_ref().wait_budget.unwrap().try_into().unwrap(),
+                keeps_appointments: request.get_ref().keeps_appointments,
+                ticket: String::from_utf8(request.get_ref().ticket.clone()).unwrap(),
             });
             play.deeds.pop_front().expect("a call that the script does not foresee")
+        };
+        let deed = match deed {
+            Deed::After(delay, deed) => {
+                sleep(delay).await;
+                *deed
+            }
+            deed => deed,
         };
         let outcome = match deed {
             Deed::Grant => v1::authorize_response::Outcome::Granted(v1::Granted {
@@ -116,9 +133,9 @@ impl AuthorizationService for Script {
                 reason: v1::DenialReason::NoProfile.into(),
                 ..v1::Denied::default()
             }),
-            Deed::Defer(delay) => v1::authorize_response::Outcome::Deferred(v1::Deferred {
+            Deed::Defer(delay, ticket) => v1::authorize_response::Outcome::Deferred(v1::Deferred {
                 delay: delay.try_into().ok(),
-                ..v1::Deferred::default()
+                ticket: ticket.into(),
             }),
             Deed::Refuse(code, retry_after) => {
                 let mut details = ErrorDetails::new();
@@ -128,6 +145,7 @@ impl AuthorizationService for Script {
                 return Err(Status::with_error_details(code, "refused", details));
             }
             Deed::Hang => std::future::pending().await,
+            Deed::After(..) => panic!("twice later"),
         };
         Ok(Response::new(v1::AuthorizeResponse {
             outcome: Some(outcome),
@@ -180,8 +198,12 @@ fn word(step: &Step) -> String {
         Step::Answered { answer: Answer::Failed(failure), .. } => {
             format!("{:?}: {}", failure.kind, failure.reason)
         }
+        Step::Answered { answer: Answer::Deferred { delay, ticket }, .. } => {
+            format!("booked {} in {delay:?}", std::str::from_utf8(ticket.as_bytes()).unwrap())
+        }
         Step::Answered { answer, .. } => format!("{answer:?}"),
         Step::Waiting { delay, why: Why::Pushback, .. } => format!("wait {delay:?} as told"),
+        Step::Waiting { delay, why: Why::Appointment, .. } => format!("wait {delay:?} as booked"),
         Step::Waiting { why, .. } => format!("wait: {why:?}"),
     }
 }
@@ -240,7 +262,7 @@ async fn a_client_that_is_told_to_wait_too_long_gives_up_at_once() {
     let client = client_of(vec![script.gateway()], RetryPolicy::default());
     let started = Instant::now();
     let Err(AuthorizeError::Throttled(ended)) = authorize(&client).await.0 else { panic!("not throttled") };
-    assert_eq!((ended.calls, ended.bound), (1, Some(GiveUp::PushbackBeyondBudget)));
+    assert_eq!((ended.calls, ended.bound), (1, Some(GiveUp::TurnBeyondBudget)));
     assert!(started.elapsed() < SECOND);
 }
 
@@ -258,15 +280,6 @@ async fn what_is_final_ends_it_with_the_first_call() {
         assert_eq!(authorize(&client).await.0.unwrap_err().to_string(), expected);
         assert_eq!(script.0.lock().unwrap().seen.len(), 1);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_booked_slot_is_the_servers_word() {
-    let script = Script::new([Deed::Defer(2 * SECOND), Deed::Grant]);
-    let client = client_of(vec![script.gateway()], RetryPolicy::default());
-    let started = Instant::now();
-    assert_eq!(authorize(&client).await.0.unwrap().attempts, 1);
-    assert!(script.calls_at(started)[1] >= 2 * SECOND);
 }
 
 #[tokio::test(start_paused = true)]
@@ -451,6 +464,7 @@ async fn immediate_retries_wait_for_nobody() {
     let endpoint = format!("http://{}", listening(&script).await).parse().unwrap();
     let retry = RetryPolicy {
         pace: Pace::Immediate,
+        appointments: Appointments::Ignore,
         attempts_max: None,
         calls_max: NonZeroU32::MAX,
         ..RetryPolicy::default()

@@ -12,7 +12,7 @@ use crate::{
     dial::DialTrace,
     endpoint::Scheme,
     status, text,
-    wire::{self, Decided},
+    wire::{self, Decided, Terms},
 };
 
 const USER_AGENT: &str = concat!("podgate-client/", env!("CARGO_PKG_VERSION"));
@@ -140,9 +140,9 @@ impl Gateway {
 }
 
 impl Connection {
-    /// Asks once, within `limit`, on behalf of a caller that can wait for `wait_budget` in all.
-    pub(crate) async fn authorize(mut self, ask: &Ask, limit: Duration, wait_budget: Duration) -> Called {
-        let mut request = tonic::Request::new(wire::request(ask, wait_budget));
+    /// Asks once, within `limit`.
+    pub(crate) async fn authorize(mut self, ask: &Ask, limit: Duration, terms: Terms<'_>) -> Called {
+        let mut request = tonic::Request::new(wire::request(ask, terms));
         request.set_timeout(limit);
         match timeout(limit, self.client.authorize(request)).await {
             Ok(Ok(response)) => match wire::decided(ask, response.into_inner()) {

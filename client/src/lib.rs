@@ -1,12 +1,14 @@
 //! The client of podgate: asks the gateway to let a pod through, waits as it is told, and gives up in time.
 //!
 //! [`Client::authorize`] keeps trying inside one overall budget, and says at every [`Step`] what it does. When to
-//! call again is decided by [`Schedule`], which is pure and seeded. A [`Client`] holds at most one connection and
+//! call again is decided by [`Schedule`], which is pure and seeded. Where the gateway books a turn ([`Answer::Deferred`]),
+//! the client comes back with its ticket when the turn is due. A [`Client`] holds at most one connection and
 //! shares its settings with its siblings ([`Client::sibling`]), so that a load tester can keep thousands.
 
 mod destination;
 mod endpoint;
 
+mod appointment;
 mod ask;
 mod config;
 mod retry;
@@ -18,6 +20,7 @@ mod step;
 
 mod client;
 mod connection;
+mod course;
 mod dial;
 mod jitter;
 mod status;
@@ -26,13 +29,14 @@ mod wire;
 
 pub use crate::{
     answer::{Decision, Denial, DenialReason, Granted, Lease, Origin, Verdict},
+    appointment::{Appointment, Ticket},
     ask::{Ask, AskFault, DESTINATIONS_MAX, Pod, StaticHost, Subject},
     client::Client,
     config::ClientConfig,
     destination::{Destination, DestinationError, Host, Protocol},
     endpoint::{Endpoint, EndpointError},
     error::{AuthorizeError, Ended, Misconfigured},
-    retry::{Pace, RetryPolicy},
+    retry::{Appointments, Pace, RetryPolicy},
     schedule::{GiveUp, Next, Schedule, Setback, Why},
     step::{Answer, Failure, FailureKind, Step},
 };

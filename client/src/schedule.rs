@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Pace, RetryPolicy, jitter::Jitter};
+use crate::{Appointments, Pace, RetryPolicy, jitter::Jitter};
 
 /// A pod's network may carry no traffic yet while it starts, and a dial that reaches nobody costs nobody anything: in
 /// this first while it is repeated quickly.
@@ -41,6 +41,8 @@ pub enum Setback {
     Silent,
     /// The gateway said when to come back.
     Pushback(Duration),
+    /// The gateway booked a turn, due so long from now.
+    Deferred(Duration),
 }
 
 /// What to do after a setback.
@@ -66,6 +68,8 @@ pub enum Why {
     OwnGuess,
     /// The gateway said when.
     Pushback,
+    /// The gateway booked a turn for then.
+    Appointment,
 }
 
 /// The bound that ended it.
@@ -73,8 +77,8 @@ pub enum Why {
 pub enum GiveUp {
     /// The next call would lie beyond the budget.
     Budget,
-    /// The gateway wants to be called only after the end of the budget.
-    PushbackBeyondBudget,
+    /// The gateway wants to be called only after the end of the budget, or booked a turn there.
+    TurnBeyondBudget,
     /// As many calls as allowed were made without the server's word.
     Attempts,
     /// As many calls as allowed were made in all.
@@ -85,6 +89,19 @@ impl Schedule {
     /// A schedule before its first call, which is due at once. Equal seeds draw equal delays.
     pub fn new(policy: RetryPolicy, seed: u64) -> Self {
         Self { policy, jitter: Jitter::new(seed), calls: 0, attempts: 0, slow_dials: 0, cause: Cause::Own }
+    }
+
+    /// Takes up an appointment from an earlier life, due so long from now: the delay before the first call, which is
+    /// then made on the server's word. One that lies beyond the budget is not waited for, nor is any where the policy
+    /// ignores them: the first call is due at once, as a guess of our own.
+    pub fn resume(&mut self, due_in: Duration) -> Duration {
+        match self.policy.appointments {
+            Appointments::Keep if due_in < self.policy.budget => {
+                self.cause = Cause::Server;
+                due_in
+            }
+            Appointments::Keep | Appointments::Ignore => Duration::ZERO,
+        }
     }
 
     /// Calls that ended so far.
@@ -112,7 +129,7 @@ impl Schedule {
 
     /// What follows a setback at `elapsed` since the start.
     pub fn failed(&mut self, setback: Setback, elapsed: Duration) -> Next {
-        let (after, why) = match setback {
+        let (after, why) = match self.heard(setback) {
             Setback::Unreached => (self.redial_after(elapsed), Why::Unreached),
             Setback::Silent => {
                 self.count();
@@ -121,21 +138,26 @@ impl Schedule {
             }
             Setback::Pushback(told) => {
                 self.count();
-                match self.policy.pace {
-                    Pace::FullJitter { .. } => {
-                        self.cause = Cause::Server;
-                        (told, Why::Pushback)
-                    }
-                    Pace::Immediate => {
-                        self.cause = Cause::Own;
-                        (Duration::ZERO, Why::OwnGuess)
-                    }
-                }
+                self.cause = Cause::Server;
+                (told, Why::Pushback)
+            }
+            Setback::Deferred(due_in) => {
+                self.count();
+                self.cause = Cause::Server;
+                (due_in, Why::Appointment)
             }
         };
         match self.bound(after, elapsed, why) {
             Some(bound) => Next::GiveUp(bound),
             None => Next::Call { after, why },
+        }
+    }
+
+    /// The setback as the policy has it: one that ignores appointments hears nothing of what the server says.
+    fn heard(&self, setback: Setback) -> Setback {
+        match (self.policy.appointments, setback) {
+            (Appointments::Ignore, Setback::Pushback(_) | Setback::Deferred(_)) => Setback::Silent,
+            (Appointments::Keep | Appointments::Ignore, setback) => setback,
         }
     }
 
@@ -159,7 +181,7 @@ impl Schedule {
             None
         } else {
             Some(match why {
-                Why::Pushback => GiveUp::PushbackBeyondBudget,
+                Why::Pushback | Why::Appointment => GiveUp::TurnBeyondBudget,
                 Why::Unreached | Why::OwnGuess => GiveUp::Budget,
             })
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Endpoint, Why};
+use crate::{Endpoint, Ticket, Why};
 
 /// One step of [`Client::authorize`](crate::Client::authorize), told as it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,14 @@ pub enum Answer {
     Granted,
     /// The gateway decided against it.
     Denied,
+    /// There is no decision yet: a turn is booked.
+    Deferred {
+        /// When it is due, counted from now.
+        delay: Duration,
+        /// The proof of it. Whoever keeps it can come back with it in another life
+        /// ([`Client::authorize_from`](crate::Client::authorize_from)).
+        ticket: Ticket,
+    },
     /// There is no decision.
     Failed(Failure),
 }

@@ -6,7 +6,7 @@ use podgate_proto::v1;
 
 use crate::{
     Ask, Decision, DenialReason, Destination, Host, Lease, Origin, Pod, Protocol, StaticHost, Subject,
-    Verdict, text,
+    Ticket, Verdict, text,
 };
 
 /// What one answered call decided.
@@ -14,8 +14,11 @@ use crate::{
 pub(crate) enum Decided {
     Granted(Access),
     Denied(Refusal),
-    /// The gateway booked a slot for us, although we did not say that we keep appointments: its delay is its word.
-    Deferred(Duration),
+    /// A turn is booked, `delay` after the call was sent.
+    Deferred {
+        delay: Duration,
+        ticket: Ticket,
+    },
 }
 
 #[derive(Debug, PartialEq)]
@@ -36,15 +39,29 @@ pub(crate) struct Refusal {
     pub(crate) policy_revision: String,
 }
 
-/// The request, for a caller that can wait for `wait_budget` more.
-pub(crate) fn request(ask: &Ask, wait_budget: Duration) -> v1::AuthorizeRequest {
+/// What the gateway is told of its caller.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Terms<'a> {
+    /// It can wait for so long for its turn, comes back when told, and has perhaps a ticket.
+    Keeps { wait_budget: Duration, ticket: Option<&'a Ticket> },
+    /// It comes back when it likes, so that nothing should be booked for it.
+    Ignores,
+}
+
+/// The request on these terms.
+pub(crate) fn request(ask: &Ask, terms: Terms<'_>) -> v1::AuthorizeRequest {
+    let (wait_budget, keeps_appointments, ticket) = match terms {
+        Terms::Keeps { wait_budget, ticket } => (wait_budget, true, ticket),
+        Terms::Ignores => (Duration::ZERO, false, None),
+    };
     v1::AuthorizeRequest {
         app: ask.app.clone(),
         subject: Some(subject(&ask.subject)),
         destinations: ask.destinations.iter().map(destination).collect(),
         // A budget beyond the wire's range is one without end.
         wait_budget: wait_budget.try_into().ok(),
-        keeps_appointments: false,
+        keeps_appointments,
+        ticket: ticket.map(|ticket| ticket.as_bytes().to_vec()).unwrap_or_default(),
         ..v1::AuthorizeRequest::default()
     }
 }
@@ -100,7 +117,11 @@ pub(crate) fn decided(ask: &Ask, response: v1::AuthorizeResponse) -> Result<Deci
         }
         v1::authorize_response::Outcome::Deferred(deferred) => {
             let delay = deferred.delay.ok_or("it defers without a delay")?;
-            Ok(Decided::Deferred(Duration::try_from(delay).map_err(|_| "it defers into the past")?))
+            let delay = span(delay).ok_or("it defers into the past")?;
+            let bytes = deferred.ticket.len();
+            let ticket = Ticket::new(deferred.ticket);
+            let ticket = ticket.ok_or_else(|| format!("it defers with a ticket of {bytes} bytes"))?;
+            Ok(Decided::Deferred { delay, ticket })
         }
     }
 }
@@ -125,10 +146,7 @@ fn access(ask: &Ask, granted: v1::Granted, policy_revision: String) -> Result<Ac
         let (asked, decided) = (ask.destinations.len(), decisions.len());
         return Err(format!("it decides on {decided} destinations of {asked}"));
     }
-    let admitted_at_ns = granted
-        .admitted_at
-        .and_then(|at| Duration::try_from(at).ok())
-        .and_then(|at| u64::try_from(at.as_nanos()).ok());
+    let admitted_at_ns = granted.admitted_at.and_then(span).and_then(|at| u64::try_from(at.as_nanos()).ok());
     Ok(Access { decisions, lease, admitted_at_ns, origin, shadow: granted.shadow, policy_revision })
 }
 
@@ -139,8 +157,13 @@ fn lease(lease: &v1::Lease) -> Result<Lease, String> {
         generation: lease.generation,
         addresses: lease.addresses.iter().map(|address| text::shown(address)).collect(),
         expires_at: expires_at.map_err(|_| "its lease ends at no time that there is")?,
-        renew_after: lease.renew_after.and_then(|after| Duration::try_from(after).ok()),
+        renew_after: lease.renew_after.and_then(span),
     })
+}
+
+/// None where it is negative. That is looked at first, for prost-types overflows when it reports the most negative one.
+fn span(wire: prost_types::Duration) -> Option<Duration> {
+    if wire.seconds < 0 { None } else { Duration::try_from(wire).ok() }
 }
 
 fn decisions(decisions: Vec<v1::DestinationDecision>) -> Result<Vec<Decision>, String> {

@@ -51,18 +51,52 @@ fn read(granted: v1::Granted) -> Result<Decided, String> {
 
 #[test]
 fn a_request_carries_everything() {
+    let ticket = Ticket::new(b"booked".to_vec()).unwrap();
     let sent = request(
         &ask(&["mysql:3306", "redis:6379-6381", "10.0.0.0/8:53/udp"]),
-        Duration::from_millis(540_500),
+        Terms::Keeps { wait_budget: Duration::from_millis(540_500), ticket: Some(&ticket) },
     );
     assert_eq!(sent.app, "hotel-order");
     assert_eq!(sent.wait_budget, Some(prost_types::Duration { seconds: 540, nanos: 500_000_000 }));
-    assert!(!sent.keeps_appointments && !sent.renews && !sent.barrier && sent.ticket.is_empty());
+    assert!(sent.keeps_appointments && !sent.renews && !sent.barrier);
+    assert_eq!(sent.ticket, b"booked");
     let Some(v1::authorize_request::Subject::Pod(pod)) = sent.subject else { panic!("no pod") };
     assert_eq!((pod.uid.as_str(), pod.addresses), ("u-1", vec!["10.8.3.17".to_owned()]));
     let places: Vec<_> =
         sent.destinations.iter().map(|to| (to.host.as_str(), to.port, to.last_port, to.protocol)).collect();
     assert_eq!(places, [("mysql", 3306, 0, 1), ("redis", 6379, 6381, 1), ("10.0.0.0/8", 53, 0, 2)]);
+}
+
+#[test]
+fn who_ignores_appointments_has_nothing_booked() {
+    let sent = request(&ask(&[]), Terms::Ignores);
+    assert_eq!(sent.wait_budget, Some(prost_types::Duration { seconds: 0, nanos: 0 }));
+    assert!(!sent.keeps_appointments && sent.ticket.is_empty());
+}
+
+#[test]
+fn a_turn_is_a_delay_and_a_ticket() {
+    let read = |seconds, nanos, ticket_bytes: usize| {
+        let delay = Some(prost_types::Duration { seconds, nanos });
+        let deferred = v1::Deferred { delay, ticket: vec![7; ticket_bytes] };
+        let outcome = Some(v1::authorize_response::Outcome::Deferred(deferred));
+        decided(&ask(&[]), v1::AuthorizeResponse { outcome, policy_revision: String::new() })
+    };
+    let turn = |delay| {
+        let ticket = Ticket::new(vec![7; 100]).unwrap();
+        Ok(Decided::Deferred { delay, ticket })
+    };
+    assert_eq!(read(12, 300_000_000, 100), turn(Duration::from_millis(12_300)));
+    assert_eq!(read(0, 0, 100), turn(Duration::ZERO));
+    assert_eq!(read(i64::MAX, 0, 100), turn(Duration::from_secs(i64::MAX as u64)));
+    for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN)] {
+        assert_eq!(read(seconds, nanos, 100), Err("it defers into the past".to_owned()));
+    }
+    assert_eq!(read(1, 0, 0), Err("it defers with a ticket of 0 bytes".to_owned()));
+    assert_eq!(read(1, 0, 513), Err("it defers with a ticket of 513 bytes".to_owned()));
+    let outcome = Some(v1::authorize_response::Outcome::Deferred(v1::Deferred::default()));
+    let nothing = v1::AuthorizeResponse { outcome, policy_revision: String::new() };
+    assert_eq!(decided(&ask(&[]), nothing), Err("it defers without a delay".to_owned()));
 }
 
 #[test]

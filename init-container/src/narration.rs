@@ -72,6 +72,7 @@ impl<'a> Narrator<'a> {
                 let word = match answer {
                     Answer::Granted => "granted".to_owned(),
                     Answer::Denied => "denied".to_owned(),
+                    Answer::Deferred { delay, .. } => format!("a turn is booked in {}", spoken(*delay)),
                     Answer::Failed(failure) => failed(failure),
                 };
                 self.say(&format!("{word} ({})", spoken(*latency)));
@@ -80,6 +81,7 @@ impl<'a> Narrator<'a> {
                 let until = utc::clock_time(self.now() + *delay);
                 let why = match why {
                     Why::Pushback => "as the gateway says",
+                    Why::Appointment => "comes back for its turn then",
                     Why::OwnGuess => "the gateway did not say how long",
                     Why::Unreached => "no gateway was reached",
                 };
@@ -160,7 +162,7 @@ pub(crate) fn without_grant(error: &AuthorizeError, wait: Duration) -> String {
     let bound = match ended.bound {
         None => String::new(),
         Some(GiveUp::Budget) => format!("; the wait of {} leaves no time for another call", spoken(wait)),
-        Some(GiveUp::PushbackBeyondBudget) => {
+        Some(GiveUp::TurnBeyondBudget) => {
             format!("; the gateway's turn comes only after the wait of {}", spoken(wait))
         }
         Some(GiveUp::Attempts | GiveUp::Calls) => "; no more calls are allowed".to_owned(),
@@ -262,7 +264,7 @@ mod tests {
                  the wait of 9m leaves no time for another call",
             ),
             (
-                Some(GiveUp::PushbackBeyondBudget),
+                Some(GiveUp::TurnBeyondBudget),
                 "throttled after 2 calls and 5s: the rate is spent [APP_RATE]; \
                  the gateway's turn comes only after the wait of 9m",
             ),

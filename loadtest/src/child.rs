@@ -11,9 +11,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::{
+    process::{Signal, getppid, set_parent_process_death_signal},
+    thread::CpuSet,
+};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
+
+use crate::affinity;
 
 /// Time for a server to become ready.
 const START_MAX: Duration = Duration::from_mins(1);
@@ -62,6 +67,17 @@ pub struct ServerCommand {
     pub arguments: Vec<OsString>,
     /// Its working directory, where its log and address file lie as well.
     pub directory: PathBuf,
+    /// What it may use.
+    pub confinement: Confinement,
+}
+
+/// What a server may use of the machine; by default, all.
+#[derive(Debug, Clone, Default)]
+pub struct Confinement {
+    /// The cores that it may run on.
+    pub cores: Option<CpuSet>,
+    /// The file that takes the ids of those who are to be in the control group that bounds its CPU time.
+    pub group_members: Option<PathBuf>,
 }
 
 /// What a server's address file says.
@@ -99,6 +115,8 @@ impl ServerCommand {
         }
         let log = self.directory.join(format!("{}.log", self.name));
         let output = File::options().create(true).append(true).open(&log).map_err(not_started)?;
+        // A child may run where the thread that started it could.
+        let stay = self.confinement.cores.as_ref().map(affinity::stay_on).transpose().map_err(not_started)?;
         let child = Command::new(std::env::current_exe().map_err(not_started)?)
             .arg(self.name)
             .args(["--parent", &std::process::id().to_string()])
@@ -114,8 +132,12 @@ impl ServerCommand {
             .kill_on_drop(true)
             .spawn()
             .map_err(not_started)?;
+        drop(stay);
         // A child that has not been waited for has an id.
         let pid = child.id().ok_or_else(|| not_started(io::Error::other("it has no process id")))?;
+        if let Some(members) = &self.confinement.group_members {
+            fs::write(members, pid.to_string()).map_err(not_started)?;
+        }
         let starting = Starting { name: self.name, log, child };
         tokio::time::timeout(START_MAX, starting.until_ready(pid, &address_file))
             .await

@@ -1,15 +1,14 @@
 //! The command line, whole: a contract.
 
+mod storm;
+
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
-use podgate_client::Endpoint;
+use crate::{bench::mode::Modes, quantity::parse_duration};
 
-use crate::{
-    bench::mode::Modes,
-    quantity::{Rate, parse_duration},
-};
+pub use crate::cli::storm::{Arrivals, Overload, Pin, Policy, StormArgs};
 
 /// Proves on real sockets what a podgate gateway holds.
 ///
@@ -26,7 +25,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Lets N virtual pods arrive at once and reports how they fared.
+    /// Lets N virtual pods arrive at once, or more than the gateway can admit for a while, and reports how they fared.
     Storm(StormArgs),
     /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
     Bench(BenchArgs),
@@ -38,100 +37,6 @@ pub enum Command {
     /// The bare tonic echo as a child process.
     #[command(hide = true)]
     Echo(EchoArgs),
-}
-
-/// Flags of `storm`.
-#[derive(Debug, Clone, Args)]
-pub struct StormArgs {
-    /// Virtual pods, each with its own connection, address and uid.
-    #[arg(long, value_name = "N", default_value = "2000")]
-    pub pods: NonZeroU32,
-    /// Apps that the pods belong to, in equal parts.
-    #[arg(long, value_name = "A", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub apps: u32,
-    /// Time within which the pods arrive, evenly at random.
-    #[arg(long, value_name = "S", default_value = "1s", value_parser = parse_duration)]
-    pub spread: Duration,
-    /// Rate of each app's bucket: a number a second, or 50/s, 600/m, 36000/h.
-    #[arg(long, value_name = "R", default_value = "50")]
-    pub rate: Rate,
-    /// Burst of each app's bucket.
-    #[arg(long, value_name = "B", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub burst: u32,
-    /// When a pod that was not admitted asks again.
-    #[arg(long, value_enum, default_value_t = Policy::Jitter)]
-    pub policy: Policy,
-    /// Jitter: bound of the first wait; it doubles with each try.
-    #[arg(long, value_name = "D", default_value = "1s", value_parser = parse_duration)]
-    pub base: Duration,
-    /// Jitter: bound of every wait.
-    #[arg(long, value_name = "D", default_value = "30s", value_parser = parse_duration)]
-    pub cap: Duration,
-    /// Tries without an answer of the server before a pod gives up. 0: no bound, and none on the calls in all, which
-    /// are otherwise at most 16.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub attempts: u32,
-    /// Time after which a pod gives up.
-    #[arg(long, alias = "timeout", value_name = "D", default_value = "9m", value_parser = parse_duration)]
-    pub budget: Duration,
-    /// Seed of everything random: addresses, uids, apps, arrivals and waits.
-    #[arg(long, value_name = "K", default_value_t = 1)]
-    pub seed: u64,
-    /// Destinations of its profile that each pod names, 0 to 4; 0 asks for all that the profile allows.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=4))]
-    pub destinations: u8,
-    /// Rate of the capacity that all apps share. Without it, one that never binds (but what --endpoint has is its own).
-    #[arg(long, value_name = "R")]
-    pub capacity_rate: Option<Rate>,
-    /// Burst of the capacity that all apps share.
-    #[arg(long, value_name = "B", requires = "capacity_rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub capacity_burst: Option<u32>,
-    /// Worker threads of the gateway child.
-    #[arg(long, value_name = "N", default_value = "1", conflicts_with = "endpoint")]
-    pub workers: NonZeroU32,
-    /// A running gateway to storm, http://HOST:PORT, instead of a child.
-    #[arg(long, value_name = "URI", value_parser = plain_endpoint)]
-    pub endpoint: Option<Endpoint>,
-    /// With --endpoint: don't apply the profiles; the gateway has them (apps storm-00000, storm-00001, …).
-    #[arg(long, requires = "endpoint")]
-    pub no_apply: bool,
-    /// Kill the gateway (SIGKILL) this long after the storm's start, start it again on the same ports and store, and
-    /// verify in the end that no acknowledged grant is gone.
-    #[arg(long, value_name = "D", value_parser = parse_duration, conflicts_with = "endpoint")]
-    pub kill_gateway_after: Option<Duration>,
-    /// Write the figures to this file.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-}
-
-/// Storms are made in plain text, on loopback or a test network.
-fn plain_endpoint(text: &str) -> Result<Endpoint, String> {
-    let endpoint: Endpoint =
-        text.parse().map_err(|error: podgate_client::EndpointError| error.to_string())?;
-    if endpoint.to_string().starts_with("http://") {
-        Ok(endpoint)
-    } else {
-        Err("expected http://HOST:PORT: storms are made in plain text".to_owned())
-    }
-}
-
-/// When a pod that was not admitted asks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    /// Full jitter, and the server's word over its own guess.
-    Jitter,
-    /// At once, whatever the server says.
-    Immediate,
-}
-
-impl Policy {
-    /// As on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Jitter => "jitter",
-            Self::Immediate => "immediate",
-        }
-    }
 }
 
 /// Flags of `bench`.
@@ -260,6 +165,14 @@ mod tests {
             ("storm --polcy jitter", "--policy"),
             ("storm --no-apply", "--endpoint"),
             ("storm --endpoint http://h:1 --kill-gateway-after 1s", "cannot be used with"),
+            ("storm --overload 10 --duration 1s", "--capacity"),
+            ("storm --overload 10 --capacity 9", "--duration"),
+            ("storm --capacity 9", "--overload"),
+            ("storm --overload 10 --capacity 9 --duration 1s --pods 5", "cannot be used with"),
+            ("storm --overload 0 --capacity 9 --duration 1s", "from 0.01 to 1000"),
+            ("storm --background-rate 5", "--background-apps"),
+            ("storm --background-apps 1 --background-rate 30/m", "from 1 to 100 a second"),
+            ("storm --cpu-quota 0", "from 0.01 to 64"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
             ("generate --apps 3", "--out"),
         ] {

@@ -18,8 +18,8 @@ pub struct TooFewDescriptors {
     fits: u64,
 }
 
-/// Raises this process's limit as far as it may (children inherit it) and checks that `connections` fit.
-pub fn ensure(connections: u64) -> Result<(), TooFewDescriptors> {
+/// Raises this process's limit as far as it may (children inherit it) and checks that `connections` fit; says how many do.
+pub fn ensure(connections: u64) -> Result<u64, TooFewDescriptors> {
     let mut limits = getrlimit(Resource::Nofile);
     if limits.current < limits.maximum {
         let raised = rustix::process::Rlimit { current: limits.maximum, maximum: limits.maximum };
@@ -31,9 +31,9 @@ pub fn ensure(connections: u64) -> Result<(), TooFewDescriptors> {
     check(connections, limits.current.unwrap_or(u64::MAX))
 }
 
-fn check(wanted: u64, limit: u64) -> Result<(), TooFewDescriptors> {
+fn check(wanted: u64, limit: u64) -> Result<u64, TooFewDescriptors> {
     let fits = limit.saturating_sub(RESERVE);
-    if wanted <= fits { Ok(()) } else { Err(TooFewDescriptors { wanted, limit, fits }) }
+    if wanted <= fits { Ok(fits) } else { Err(TooFewDescriptors { wanted, limit, fits }) }
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn says_how_many_fit() {
-        assert_eq!(check(19_900, 20_000), Ok(()));
+        assert_eq!(check(19_900, 20_000), Ok(19_900));
         let error = check(19_901, 20_000).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -50,6 +50,6 @@ mod tests {
              (raise the limit with `ulimit -n`, or ask for fewer)"
         );
         assert_eq!(check(1, 50).unwrap_err().fits, 0);
-        assert_eq!(check(1_000_000, u64::MAX), Ok(()));
+        assert!(check(1_000_000, u64::MAX).is_ok());
     }
 }

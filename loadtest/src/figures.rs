@@ -145,7 +145,9 @@ mod tests {
     fn bins_hold_everything_once() {
         let mut durations = Durations::new();
         assert_eq!(durations.bins(NonZeroU32::MIN), []);
-        [0, 1, 9, 10, 500, 999].into_iter().for_each(|ms| durations.record(Duration::from_millis(ms)));
+        for ms in [0, 1, 9, 10, 500, 999] {
+            durations.record(Duration::from_millis(ms));
+        }
         let bins = durations.bins(NonZeroU32::new(10).unwrap());
         let counts: Vec<_> = bins.iter().map(|bin| bin.count).collect();
         assert_eq!((counts[0], counts.iter().sum::<u64>()), (4, 6), "{bins:?}");

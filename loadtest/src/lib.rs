@@ -18,10 +18,13 @@ pub mod seed;
 pub mod table;
 pub mod timeline;
 
+pub mod affinity;
 pub mod child;
 pub mod clock;
 pub mod console;
+pub mod cpu_quota;
 pub mod descriptors;
+pub mod exposition;
 pub mod json_file;
 pub mod process;
 pub mod whole_file;

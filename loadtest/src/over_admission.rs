@@ -2,10 +2,22 @@
 
 /// The most by which the admissions in any window Δ passed B + R·Δ, in tokens, or 0 where none did.
 ///
-/// `admitted_at_ns` is sorted. Over all windows that begin and end at an admission (no other can be worse), the largest
-/// n − R·Δ is a leaky level: it drains with the rate between two admissions, never below zero, and each raises it by
-/// one. Its highest point less the burst is the answer, in one pass.
+/// `admitted_at_ns` is sorted.
 pub fn over_admission(admitted_at_ns: &[u64], rate_per_s: f64, burst: u32) -> f64 {
+    (level_max(admitted_at_ns, rate_per_s) - f64::from(burst)).max(0.0)
+}
+
+/// The most that the gateway may go beyond B + R·Δ in any window: 0.2·R + 1, for tickets that come up to 200 ms late
+/// (design §3).
+pub fn over_admission_max(rate_per_s: f64) -> f64 {
+    0.2 * rate_per_s + 1.0
+}
+
+/// The largest n − R·Δ of any window that begins and ends at an admission; no other window can be worse.
+///
+/// It is the highest point of a leaky level, found in one pass: the level drains with the rate between two admissions,
+/// never below zero, and each raises it by one. `admitted_at_ns` is sorted.
+pub fn level_max(admitted_at_ns: &[u64], rate_per_s: f64) -> f64 {
     let mut level = 0.0_f64;
     let mut level_max = 0.0_f64;
     let mut before_ns = None;
@@ -15,7 +27,7 @@ pub fn over_admission(admitted_at_ns: &[u64], rate_per_s: f64, burst: u32) -> f6
         level_max = level_max.max(level);
         before_ns = Some(at_ns);
     }
-    (level_max - f64::from(burst)).max(0.0)
+    level_max
 }
 
 #[cfg(test)]

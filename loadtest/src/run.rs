@@ -24,7 +24,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Storm(args) => interruptible(async move {
-            let report = storm::run(&args).await.map_err(|error| error.to_string())?;
+            let storm::Storm { report, .. } = storm::run(&args).await.map_err(|error| error.to_string())?;
             conclude(&report, &report.render(), report.broken().is_empty(), args.json.as_deref())
         }),
         Command::Bench(args) => interruptible(async move {

@@ -1,6 +1,13 @@
-//! `storm`: N virtual pods of A apps that arrive within S, on real sockets, with the real client library.
+//! `storm`: N virtual pods of A apps that arrive within S, or more than can be admitted for a time, on real sockets, with
+//! the real client library.
 
 mod apply;
+mod background;
+mod background_tally;
+mod bookings;
+mod call_watch;
+mod capacity;
+mod crowd;
 mod documents;
 mod gateway;
 mod ledger;
@@ -8,26 +15,35 @@ pub mod optimum;
 mod pods;
 pub mod population;
 mod progress;
+mod recovery;
 pub mod report;
 mod tally;
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, time::Duration};
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
+    affinity::{self, Cores},
     child::ChildError,
-    cli::StormArgs,
-    clock,
+    cli::{Arrivals, Pin, StormArgs},
+    clock, console,
+    cpu_quota::CpuQuotaError,
     descriptors::{self, TooFewDescriptors},
     storm::{
+        background::Background,
+        background_tally::BackgroundTally,
+        capacity::Capacity,
+        crowd::Crowd,
         gateway::Gateway,
         optimum::{Demand, optimum_s},
-        pods::PodTask,
+        pods::Crew,
+        population::VirtualPod,
         progress::Progress,
-        report::{Killed, ServerFigures, StormReport},
+        report::{Killed, Measured, StormReport},
         tally::Tally,
     },
+    timeline::Timeline,
 };
 
 /// Why a storm could not be made or finished.
@@ -36,9 +52,17 @@ pub enum StormError {
     /// The pods don't fit.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
+    /// An overload of more pods than the load tester keeps in mind.
+    #[error(
+        "{0} pods are too many, at most {PODS_MAX} can be made: ask for a shorter --duration, or a smaller --capacity"
+    )]
+    TooManyPods(NonZeroU32),
     /// The gateway child could not be started, or died.
     #[error(transparent)]
     Child(#[from] ChildError),
+    /// The gateway child's CPU time cannot be bounded.
+    #[error(transparent)]
+    CpuQuota(#[from] CpuQuotaError),
     /// A file or process could not be handled.
     #[error("{what}: {source}")]
     Io {
@@ -74,92 +98,206 @@ impl StormError {
     }
 }
 
+/// What came of a storm.
+#[derive(Debug)]
+pub struct Storm {
+    /// The figures.
+    pub report: StormReport,
+    /// What happened when.
+    pub timeline: Timeline,
+}
+
+/// Most pods of one run: about 100 bytes each, before they arrive.
+const PODS_MAX: u32 = 1_000_000;
+/// Between the making of the pods and the first possible arrival.
+const START_DELAY: Duration = Duration::from_millis(200);
+
 /// Makes a storm and reports how it went. To be called on the main thread, inside a `LocalSet`.
-pub async fn run(args: &StormArgs) -> Result<StormReport, StormError> {
-    descriptors::ensure(u64::from(args.pods.get()))?;
-    let mut gateway = Gateway::open(args).await?;
-    let pods = population::population(args.pods, args.apps, args.spread, args.seed);
+pub async fn run(args: &StormArgs) -> Result<Storm, StormError> {
+    let alive_max = room(args)?;
+    let cores = cores(args)?;
+    // To the end: the generator keeps to its core.
+    let _stay = cores
+        .map(|cores| affinity::stay_on(&cores.generator))
+        .transpose()
+        .map_err(StormError::io(PINNING))?;
+    let mut gateway = Gateway::open(args, cores.map(|cores| cores.server)).await?;
+    let arrivals = args.arrivals();
+    let pods = population::population(arrivals.pods(), args.apps, arrivals.spread(), args.seed);
     let demands = demands(args, &pods);
-    let tally = Rc::new(RefCell::new(Tally::new(args.apps, gateway.clock())));
-
-    let start = Instant::from_std(clock::now() + START_DELAY);
-    let mut tasks = JoinSet::new();
-    let crew = pods::Crew::new(args, &gateway, start, Rc::clone(&tally))?;
-    for pod in pods {
-        tasks.spawn_local(PodTask::new(&crew, pod).run());
+    let background = Background::start(args, &gateway)?;
+    if background.is_some() {
+        idle(args, &mut gateway).await?;
     }
-    gateway.begin_usage()?;
-    let killed = weather(args, &mut gateway, &mut tasks, &tally, start).await?;
 
-    let usage = gateway.usage()?;
+    gateway.begin_reading().await?;
+    let start = Instant::from_std(clock::now() + START_DELAY);
+    let overload = match arrivals {
+        Arrivals::Storm { .. } => None,
+        Arrivals::Overload(overload) => Some(overload),
+    };
+    let spike_end = overload.map(|overload| start + overload.duration);
+    let overload_time = overload.map(|overload| overload.duration);
+    let tally = Rc::new(RefCell::new(Tally::new(args.apps, gateway.clock(), overload_time)));
+    if let Some(background) = &background {
+        background.tally.borrow_mut().begin_storm(start, spike_end);
+    }
+    let crew = Crew::new(args, &gateway, pods::retry_policy(args))?;
+    let crowd = Crowd::new(crew, pods, alive_max, start, Rc::clone(&tally));
+    let mut weather = Weather { args, gateway, crowd, tally: Rc::clone(&tally), start };
+    let killed = weather.until_all_decided().await?;
+    let background = weather.end_of_background(background, spike_end).await?;
+    let Weather { gateway, crowd, .. } = weather;
+
+    let reading = gateway.reading().await?;
     let grants_lost = match killed {
         Killed::Never => None,
         Killed::During | Killed::After => {
-            let acknowledged = tally.borrow_mut().take_grants();
+            let mut acknowledged = tally.borrow_mut().take_grants();
+            acknowledged.extend(background.iter().flat_map(|tally| tally.borrow_mut().take_grants()));
             Some(ledger::lost(gateway.endpoint(), acknowledged).await?)
         }
     };
     gateway.close().await?;
 
     let tally = tally.borrow();
-    let optimum_s = optimum_s(args.spread, demands, tally.call_latency_median());
-    let server = usage.map(|usage| ServerFigures::new(usage, tally.calls_total()));
-    Ok(StormReport::new(args, &tally, optimum_s, server, grants_lost, killed))
+    let background = background.as_ref().map(|tally| tally.borrow());
+    let bounds = tally.bounds(args.rate().per_s(), args.burst());
+    let mut timeline = tally.timeline(&bounds);
+    timeline.background_worst_ms = background.as_ref().map(|background| background.worst_ms.clone());
+    let optimum_s = optimum_s(arrivals.spread(), demands, tally.call_latency_median());
+    let report = StormReport::new(&Measured {
+        args,
+        tally: &tally,
+        bounds: &bounds,
+        background: background.as_deref(),
+        optimum_s: overload.is_none().then_some(optimum_s),
+        reading,
+        crowd: &crowd,
+        killed,
+        grants_lost,
+        is_pinned: cores.is_some(),
+    });
+    Ok(Storm { report, timeline })
 }
 
-/// Between the making of the pods' tasks and the first possible arrival.
-const START_DELAY: Duration = Duration::from_millis(200);
+/// How many pods may be there at once: all of a storm, and of an overload as many as there is room for.
+fn room(args: &StormArgs) -> Result<u32, StormError> {
+    let background = u64::from(background::alive_max(args));
+    match args.arrivals() {
+        Arrivals::Storm { pods, .. } => {
+            descriptors::ensure(u64::from(pods.get()) + background)?;
+            Ok(pods.get())
+        }
+        Arrivals::Overload(overload) => {
+            if overload.pods().get() > PODS_MAX {
+                return Err(StormError::TooManyPods(overload.pods()));
+            }
+            let fitting = descriptors::ensure(background + 1)? - background;
+            Ok(u32::try_from(fitting).unwrap_or(u32::MAX).min(crowd::ALIVE_MAX))
+        }
+    }
+}
+
+const PINNING: &str = "giving the generator and the gateway a core each";
+
+fn cores(args: &StormArgs) -> Result<Option<Cores>, StormError> {
+    match args.pin() {
+        Pin::Off => Ok(None),
+        Pin::On => {
+            let cores = Cores::divide(args.workers.get()).map_err(StormError::io(PINNING))?;
+            if cores.is_none() {
+                console::remark("There is only one core here: generator and gateway share it.");
+            }
+            Ok(cores)
+        }
+    }
+}
+
+/// Lets the background call alone for a while.
+async fn idle(args: &StormArgs, gateway: &mut Gateway) -> Result<(), StormError> {
+    let time = background::idle_time(args);
+    console::remark(&format!("{:.0} s of the background alone …", time.as_secs_f64()));
+    tokio::select! {
+        () = tokio::time::sleep(time) => Ok(()),
+        death = gateway.death() => Err(death.into()),
+    }
+}
+
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Lets the pods run until all are decided; kills and restarts the gateway in between, if asked.
-async fn weather(
-    args: &StormArgs,
-    gateway: &mut Gateway,
-    tasks: &mut JoinSet<()>,
-    tally: &Rc<RefCell<Tally>>,
+/// The storm itself.
+struct Weather<'a> {
+    args: &'a StormArgs,
+    gateway: Gateway,
+    crowd: Crowd,
+    tally: Rc<RefCell<Tally>>,
     start: Instant,
-) -> Result<Killed, StormError> {
-    let mut killed = Killed::Never;
-    let mut progress = Progress::new(args.pods.get());
-    let mut tick = tokio::time::interval(TICK);
-    let mut kill_at = args.kill_gateway_after.map(|after| start + after);
-    loop {
-        let kill = tokio::time::sleep_until(kill_at.unwrap_or(start));
-        tokio::select! {
-            ended = tasks.join_next() => match ended {
-                // After the last pod, where the hour did not come: what was acknowledged has to survive all the same.
-                None => break,
-                Some(Ok(())) => {}
-                Some(Err(panic)) => return Err(StormError::Client(panic.to_string())),
-            },
-            _ = tick.tick() => progress.show(&tally.borrow(), start.elapsed()),
-            () = kill, if kill_at.is_some() => {
-                (kill_at, killed) = (None, Killed::During);
-                gateway.kill_and_restart().await?;
+}
+
+impl Weather<'_> {
+    /// Lets the pods come and go until all are decided; kills and restarts the gateway in between, if asked.
+    async fn until_all_decided(&mut self) -> Result<Killed, StormError> {
+        let Self { args, gateway, crowd, tally, start } = self;
+        let mut killed = Killed::Never;
+        let mut progress = Progress::new(args.arrivals().pods().get());
+        let mut tick = tokio::time::interval(TICK);
+        let mut kill_at = args.kill_gateway_after.map(|after| *start + after);
+        loop {
+            let kill = tokio::time::sleep_until(kill_at.unwrap_or(*start));
+            tokio::select! {
+                ended = crowd.next_end() => match ended {
+                    // After the last pod, where the hour did not come: what was acknowledged has to survive all the same.
+                    None => break,
+                    Some(Ok(())) => {}
+                    Some(Err(panic)) => return Err(StormError::Client(panic.to_string())),
+                },
+                _ = tick.tick() => progress.show(&tally.borrow(), start.elapsed()),
+                () = kill, if kill_at.is_some() => {
+                    (kill_at, killed) = (None, Killed::During);
+                    gateway.kill_and_restart().await?;
+                }
+                death = gateway.death() => return Err(death.into()),
             }
-            death = gateway.death() => return Err(death.into()),
         }
+        if kill_at.is_some() {
+            killed = Killed::After;
+            gateway.kill_and_restart().await?;
+        }
+        progress.close();
+        Ok(killed)
     }
-    if kill_at.is_some() {
-        killed = Killed::After;
-        gateway.kill_and_restart().await?;
+
+    /// Ends the background: after a spike, once it is served as before, or it is clear that it is not.
+    async fn end_of_background(
+        &mut self,
+        background: Option<Background>,
+        spike_end: Option<Instant>,
+    ) -> Result<Option<Rc<RefCell<BackgroundTally>>>, StormError> {
+        let Some(background) = background else { return Ok(None) };
+        if let Some(spike_end) = spike_end {
+            tokio::select! {
+                () = background.recovered(spike_end) => {}
+                death = self.gateway.death() => return Err(death.into()),
+            }
+        }
+        background.stop().await.map(Some)
     }
-    progress.close();
-    Ok(killed)
 }
 
 /// What each app's bucket and the shared capacity have to admit.
-fn demands(args: &StormArgs, pods: &[population::VirtualPod]) -> Vec<Demand> {
+fn demands(args: &StormArgs, pods: &[VirtualPod]) -> Vec<Demand> {
     let mut counts = vec![0_u32; args.apps as usize];
     for pod in pods {
         counts[pod.app as usize] += 1;
     }
-    let app = |count| Demand { count, rate_per_s: args.rate.per_s(), burst: args.burst };
-    let shared = args.capacity_rate.map(|rate| Demand {
-        count: args.pods.get(),
-        rate_per_s: rate.per_s(),
-        burst: gateway::capacity_burst(args),
-    });
+    let app = |count| Demand { count, rate_per_s: args.rate().per_s(), burst: args.burst() };
+    let shared = match Capacity::of(args) {
+        Capacity::Bound { rate, burst } => {
+            Some(Demand { count: args.arrivals().pods().get(), rate_per_s: rate.per_s(), burst })
+        }
+        Capacity::Ample { .. } => None,
+    };
     counts.into_iter().map(app).chain(shared).collect()
 }

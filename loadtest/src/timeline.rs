@@ -255,7 +255,9 @@ mod tests {
     #[test]
     fn pods_are_counted_by_calls() {
         let mut counts = CallCounts::default();
-        [1, 2, 2, 5000, 100].into_iter().for_each(|calls| counts.record(calls));
+        for calls in [1, 2, 2, 5000, 100] {
+            counts.record(calls);
+        }
         let rows: Vec<_> = counts.rows().iter().map(|row| (row.calls, row.pods)).collect();
         assert_eq!(rows, [(1, 1), (2, 2), (100, 2)]);
     }

@@ -11,7 +11,7 @@ use crate::{
         mode::Mode,
         workload::Slot,
     },
-    child::{ServerChild, ServerCommand},
+    child::{Confinement, ServerChild, ServerCommand},
 };
 
 /// Visitors that are there at once, while the gateway's map of addresses is filled.
@@ -102,7 +102,8 @@ impl Target {
         slots: &[Vec<Slot>],
         in_flight: u32,
     ) -> Result<Self, BenchError> {
-        let command = ServerCommand { name, arguments, directory: site.directory.to_owned() };
+        let directory = site.directory.to_owned();
+        let command = ServerCommand { name, arguments, directory, confinement: Confinement::default() };
         let child = command.start().await?;
         let mut connections = Vec::with_capacity(slots.len());
         for address in slots.iter().filter_map(|slots| slots.first()).map(Slot::address) {

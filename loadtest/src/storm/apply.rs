@@ -7,9 +7,9 @@ use podgate_proto::v1::{ProfileServiceApplyRequest, profile_service_client::Prof
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::{
-    quantity::Rate,
-    storm::{StormError, documents},
+use crate::storm::{
+    StormError,
+    documents::{self, App},
 };
 
 /// Most tries of one call that the per-IP limit refuses.
@@ -20,23 +20,18 @@ const WAIT: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Applies the profiles of all apps, one after the other.
-pub(crate) async fn profiles(
-    endpoint: &Endpoint,
-    apps: u32,
-    rate: Rate,
-    burst: u32,
-) -> Result<(), StormError> {
+pub(crate) async fn profiles(endpoint: &Endpoint, apps: &[App]) -> Result<(), StormError> {
     let mut client = ProfileServiceClient::new(channel(endpoint).await?);
-    for app in 0..apps {
+    for app in apps {
         let request = ProfileServiceApplyRequest {
-            profile: Some(documents::message(app, rate, burst)),
+            profile: Some(documents::message(app)),
             ..ProfileServiceApplyRequest::default()
         };
         let mut tries = 0;
         while let Err(status) = client.apply(request.clone()).await {
             tries += 1;
             let wait = patience(&status, tries).ok_or_else(|| StormError::Call {
-                what: format!("applying the profile {}", documents::app_name(app)),
+                what: format!("applying the profile {}", app.name),
                 status: Box::new(status),
             })?;
             tokio::time::sleep(wait).await;

@@ -1,19 +1,21 @@
 //! The profiles of a storm's apps, as files and as messages.
 
-use std::{fmt::Write as _, fs, io, path::Path};
+use std::{fmt::Write as _, fs, io, num::NonZeroU32, path::Path};
 
 use podgate_proto::v1::{
     LeasePolicy, Limits, Profile, ProfileSubject, Protocol, Rule, ServiceAccount, profile_subject,
 };
 
-use crate::quantity::Rate;
+use crate::{cli::StormArgs, quantity::Rate};
 
 /// Namespace of every virtual pod.
 pub(crate) const NAMESPACE: &str = "storm";
 /// Most living grants of an app: as many as a profile may say.
 const LEASES_MAX: u32 = 1_000_000;
 /// Profiles a file.
-const PER_FILE: u32 = 1000;
+const PER_FILE: usize = 1000;
+/// Rate, a second, and burst of the background's apps: ten times what one of them may ask.
+const BACKGROUND_LIMIT: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
 /// The rules of every app: name, host, ports.
 const RULES: [(&str, &str, &str); 4] = [
@@ -32,18 +34,41 @@ pub(crate) fn app_name(app: u32) -> String {
     format!("storm-{app:05}")
 }
 
-/// Writes the profiles of `apps` apps into the directory `into`.
-pub(crate) fn write(into: &Path, apps: u32, rate: Rate, burst: u32) -> io::Result<()> {
-    for first in (0..apps).step_by(PER_FILE as usize) {
-        let documents: Vec<String> =
-            (first..apps.min(first + PER_FILE)).map(|app| yaml(app, rate, burst)).collect();
-        fs::write(into.join(format!("{}.yaml", app_name(first))), documents.join("---\n"))?;
+/// Name of an app of the background.
+pub(crate) fn background_app_name(app: u32) -> String {
+    format!("storm-bg-{app:05}")
+}
+
+/// An app with its bucket.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    pub(crate) name: String,
+    pub(crate) rate: Rate,
+    pub(crate) burst: u32,
+}
+
+/// The apps of the storm, then those of the background, whose limits never bind.
+pub(crate) fn apps(args: &StormArgs) -> Vec<App> {
+    let (rate, burst) = (args.rate(), args.burst());
+    let storm = (0..args.apps).map(|app| App { name: app_name(app), rate, burst });
+    let background = (0..args.background_apps.unwrap_or(0)).map(|app| App {
+        name: background_app_name(app),
+        rate: Rate::per_second(BACKGROUND_LIMIT),
+        burst: BACKGROUND_LIMIT.get(),
+    });
+    storm.chain(background).collect()
+}
+
+/// Writes the profiles of `apps` into the directory `into`.
+pub(crate) fn write(into: &Path, apps: &[App]) -> io::Result<()> {
+    for some in apps.chunks(PER_FILE) {
+        let documents: Vec<String> = some.iter().map(yaml).collect();
+        fs::write(into.join(format!("{}.yaml", some[0].name)), documents.join("---\n"))?;
     }
     Ok(())
 }
 
-fn yaml(app: u32, rate: Rate, burst: u32) -> String {
-    let name = app_name(app);
+fn yaml(App { name, rate, burst }: &App) -> String {
     let mut text = format!(
         "apiVersion: podgate.io/v1\nkind: AppProfile\nmetadata: {{ name: {name}, labels: {{ made-by: loadtest }} }}\n\
          spec:\n  owner: loadtest\n  subjects:\n    - serviceAccount: {{ namespace: {NAMESPACE}, name: {name} }}\n  \
@@ -59,12 +84,11 @@ fn yaml(app: u32, rate: Rate, burst: u32) -> String {
 }
 
 /// The same profile as a message.
-pub(crate) fn message(app: u32, rate: Rate, burst: u32) -> Profile {
-    let name = app_name(app);
+pub(crate) fn message(App { name, rate, burst }: &App) -> Profile {
     let account =
         ServiceAccount { cluster: String::new(), namespace: NAMESPACE.to_owned(), name: name.clone() };
     Profile {
-        name,
+        name: name.clone(),
         labels: [("made-by".to_owned(), "loadtest".to_owned())].into(),
         owner: "loadtest".to_owned(),
         subjects: vec![ProfileSubject { subject: Some(profile_subject::Subject::ServiceAccount(account)) }],
@@ -76,7 +100,7 @@ pub(crate) fn message(app: u32, rate: Rate, burst: u32) -> Profile {
                 protocol: Protocol::Tcp.into(),
             })
             .into(),
-        limits: Some(Limits { rate: rate.to_string(), burst, horizon: None }),
+        limits: Some(Limits { rate: rate.to_string(), burst: *burst, horizon: None }),
         lease: Some(LeasePolicy { max: LEASES_MAX, ..LeasePolicy::default() }),
         ..Profile::default()
     }
@@ -86,10 +110,14 @@ pub(crate) fn message(app: u32, rate: Rate, burst: u32) -> Profile {
 mod tests {
     use super::*;
 
+    fn app(app: u32, rate: &str, burst: u32) -> App {
+        App { name: app_name(app), rate: rate.parse().unwrap(), burst }
+    }
+
     #[test]
     fn a_profile_is_what_a_person_would_write() {
         assert_eq!(
-            yaml(7, "600/m".parse().unwrap(), 5),
+            yaml(&app(7, "600/m", 5)),
             "apiVersion: podgate.io/v1\n\
              kind: AppProfile\n\
              metadata: { name: storm-00007, labels: { made-by: loadtest } }\n\
@@ -105,14 +133,15 @@ mod tests {
 
     #[test]
     fn the_gateway_takes_them() {
-        let text = [yaml(0, "50".parse().unwrap(), 20), yaml(1, "1/h".parse().unwrap(), 1)].join("---\n");
+        let text = [yaml(&app(0, "50", 20)), yaml(&app(1, "1/h", 1))].join("---\n");
         assert_eq!(podgate::document::policy::read(&"storm.yaml".into(), &text).unwrap().len(), 2);
     }
 
     #[test]
     fn a_thousand_a_file() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), 1001, "50".parse().unwrap(), 20).unwrap();
+        let apps: Vec<_> = (0..1001).map(|index| app(index, "50", 20)).collect();
+        write(directory.path(), &apps).unwrap();
         let documents =
             |file: &str| fs::read_to_string(directory.path().join(file)).unwrap().matches("kind:").count();
         assert_eq!((documents("storm-00000.yaml"), documents("storm-01000.yaml")), (1000, 1));
@@ -120,8 +149,8 @@ mod tests {
 
     #[test]
     fn file_and_message_agree() {
-        let text = yaml(3, "50".parse().unwrap(), 20);
-        let message = message(3, "50".parse().unwrap(), 20);
+        let text = yaml(&app(3, "50", 20));
+        let message = message(&app(3, "50", 20));
         assert!(text.contains(&format!("name: {}", message.name)));
         for rule in &message.allow {
             let line =

@@ -8,20 +8,21 @@ use std::{
 };
 
 use podgate_client::Endpoint;
+use rustix::thread::CpuSet;
 use tempfile::TempDir;
 
 use crate::{
-    child::{ChildError, ServerChild, ServerCommand},
-    cli::StormArgs,
+    child::{ChildError, Confinement, ServerChild, ServerCommand},
+    cli::{Arrivals, StormArgs},
     console,
+    cpu_quota::CpuQuota,
+    exposition,
     process::{self, Usage},
-    storm::{StormError, apply, documents, tally::BootClock},
+    storm::{
+        StormError, apply, background, bookings::Bookings, capacity::Capacity, crowd, documents,
+        tally::BootClock,
+    },
 };
-
-/// Rate and burst of a capacity that never binds, at least.
-const CAPACITY_FLOOR: u32 = 5_000;
-/// The largest rate and burst that the gateway takes.
-const CAPACITY_MAX: u32 = 1_000_000;
 
 /// Connections that the gateway holds at least: its default.
 const CONNECTIONS_FLOOR: u32 = 16_384;
@@ -55,17 +56,30 @@ pub(crate) struct ChildGateway {
     child: ServerChild,
     command: ServerCommand,
     endpoint: Endpoint,
-    /// Usage of the running process when the storm began, or when it was started again.
-    usage_before: Usage,
-    /// Usage of those that were killed.
-    usage_of_killed: Usage,
-    // Last: the directory goes after the process that works in it.
+    /// Of the running process when the storm began, or when it was started again.
+    before: Reading,
+    /// Of those that were killed.
+    of_killed: Reading,
+    // Last: what it lies and runs in goes after the process.
     directory: TempDir,
+    _quota: Option<CpuQuota>,
+}
+
+/// What a gateway used and booked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub(crate) usage: Usage,
+    /// `None` where it does not say.
+    pub(crate) bookings: Option<Bookings>,
+}
+
+impl Reading {
+    const NOTHING: Self = Self { usage: Usage { cpu: Duration::ZERO, rss_bytes_max: 0 }, bookings: None };
 }
 
 impl Gateway {
-    /// Starts the child with its profiles, or finds the running one and applies them.
-    pub(crate) async fn open(args: &StormArgs) -> Result<Self, StormError> {
+    /// Starts the child with its profiles on these cores, or finds the running one and applies them.
+    pub(crate) async fn open(args: &StormArgs, cores: Option<CpuSet>) -> Result<Self, StormError> {
         if let Some(endpoint) = &args.endpoint {
             let reach = reach(endpoint).await?;
             if reach == Reach::Network {
@@ -75,11 +89,11 @@ impl Gateway {
                 );
             }
             if !args.no_apply {
-                apply::profiles(endpoint, args.apps, args.rate, args.burst).await?;
+                apply::profiles(endpoint, &documents::apps(args)).await?;
             }
             return Ok(Self::Running { endpoint: endpoint.clone(), reach });
         }
-        ChildGateway::start(args).await.map(|child| Self::Child(Box::new(child)))
+        ChildGateway::start(args, cores).await.map(|child| Self::Child(Box::new(child)))
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -103,18 +117,18 @@ impl Gateway {
         }
     }
 
-    /// What it uses is counted from here.
-    pub(crate) fn begin_usage(&mut self) -> Result<(), StormError> {
+    /// What it uses and books is counted from here.
+    pub(crate) async fn begin_reading(&mut self) -> Result<(), StormError> {
         match self {
-            Self::Child(child) => child.begin_usage(),
+            Self::Child(child) => child.begin_reading().await,
             Self::Running { .. } => Ok(()),
         }
     }
 
-    /// What it used since, where that can be read.
-    pub(crate) fn usage(&self) -> Result<Option<Usage>, StormError> {
+    /// What it used and booked since, where that can be read.
+    pub(crate) async fn reading(&self) -> Result<Option<Reading>, StormError> {
         match self {
-            Self::Child(child) => child.usage().map(Some),
+            Self::Child(child) => child.reading().await.map(Some),
             Self::Running { .. } => Ok(None),
         }
     }
@@ -148,64 +162,88 @@ impl Gateway {
 }
 
 impl ChildGateway {
-    async fn start(args: &StormArgs) -> Result<Self, StormError> {
+    async fn start(args: &StormArgs, cores: Option<CpuSet>) -> Result<Self, StormError> {
+        let quota = args.cpu_quota.map(CpuQuota::new).transpose()?;
         let directory = tempfile::Builder::new()
             .prefix("podgate-storm-")
             .tempdir()
             .map_err(StormError::io("making a temporary directory"))?;
         let profiles = directory.path().join("profiles");
         fs::create_dir(&profiles).map_err(StormError::io("making the directory of profiles"))?;
-        documents::write(&profiles, args.apps, args.rate, args.burst)
+        documents::write(&profiles, &documents::apps(args))
             .map_err(StormError::io("writing the profiles"))?;
         let mut command = ServerCommand {
             name: "gateway",
             arguments: arguments(args, "127.0.0.1:0", "127.0.0.1:0"),
             directory: directory.path().to_owned(),
+            confinement: Confinement { cores, group_members: quota.as_ref().map(CpuQuota::members) },
         };
         let child = command.start().await?;
         // From now on it is always found in the same place.
         let http = child.addresses.http.map_or_else(|| "127.0.0.1:0".to_owned(), |http| http.to_string());
         command.arguments = arguments(args, &child.addresses.grpc.to_string(), &http);
         let endpoint = endpoint_of(child.addresses.grpc)?;
-        Ok(Self {
-            child,
-            command,
-            endpoint,
-            usage_before: Usage::default(),
-            usage_of_killed: Usage::default(),
-            directory,
-        })
+        let (before, of_killed) = (Reading::NOTHING, Reading::NOTHING);
+        Ok(Self { child, command, endpoint, before, of_killed, directory, _quota: quota })
     }
 
-    fn begin_usage(&mut self) -> Result<(), StormError> {
-        self.usage_before =
-            process::usage(self.child.pid).map_err(StormError::io("reading the gateway's usage"))?;
+    async fn begin_reading(&mut self) -> Result<(), StormError> {
+        self.before = self.now().await?;
         Ok(())
     }
 
-    fn usage(&self) -> Result<Usage, StormError> {
-        let now = process::usage(self.child.pid).map_err(StormError::io("reading the gateway's usage"))?;
-        Ok(Usage {
-            cpu: self.usage_of_killed.cpu + now.cpu.saturating_sub(self.usage_before.cpu),
-            rss_bytes_max: self.usage_of_killed.rss_bytes_max.max(now.rss_bytes_max),
+    /// Since the beginning, those that were killed included.
+    async fn reading(&self) -> Result<Reading, StormError> {
+        let now = self.now().await?;
+        let killed = self.of_killed;
+        let booked = |now: Bookings| {
+            now - self.before.bookings.unwrap_or_default() + killed.bookings.unwrap_or_default()
+        };
+        Ok(Reading {
+            usage: Usage {
+                cpu: killed.usage.cpu + now.usage.cpu.saturating_sub(self.before.usage.cpu),
+                rss_bytes_max: killed.usage.rss_bytes_max.max(now.usage.rss_bytes_max),
+            },
+            bookings: now.bookings.map(booked).or(killed.bookings),
         })
     }
 
+    /// Of the running process, since its start.
+    async fn now(&self) -> Result<Reading, StormError> {
+        let usage = process::usage(self.child.pid).map_err(StormError::io("reading the gateway's usage"))?;
+        let bookings = match self.child.addresses.http.map(exposition::fetch) {
+            None => None,
+            Some(page) => match page.await {
+                Ok(page) => Bookings::read(&page),
+                Err(error) => {
+                    console::remark(&format!("The gateway's bookings are not known: {error}"));
+                    None
+                }
+            },
+        };
+        Ok(Reading { usage, bookings })
+    }
+
     async fn kill_and_restart(&mut self) -> Result<(), StormError> {
-        self.usage_of_killed = self.usage()?;
+        self.of_killed = self.reading().await?;
         self.child.kill().await.map_err(StormError::io("killing the gateway"))?;
         self.child = self.command.start().await?;
-        self.begin_usage()
+        self.begin_reading().await
     }
 }
 
 /// The command line of the child. Its per-IP limits are the gateway's defaults.
 fn arguments(args: &StormArgs, listen: &str, http: &str) -> Vec<OsString> {
-    let capacity_rate =
-        args.capacity_rate.map_or_else(|| format!("{}/s", capacity_rate_floor(args)), |r| r.to_string());
+    let capacity = Capacity::of(args);
+    let (capacity_rate, burst) = (capacity.rate().to_string(), capacity.burst().to_string());
     let workers = args.workers.to_string();
-    let burst = capacity_burst(args).to_string();
-    let connections = args.pods.get().max(CONNECTIONS_FLOOR).saturating_add(CONNECTIONS_BESIDE).to_string();
+    let pods = match args.arrivals() {
+        Arrivals::Storm { pods, .. } => pods.get(),
+        // More are never there at once.
+        Arrivals::Overload(_) => crowd::ALIVE_MAX,
+    };
+    let background = background::alive_max(args).saturating_add(CONNECTIONS_BESIDE);
+    let connections = pods.max(CONNECTIONS_FLOOR).saturating_add(background).to_string();
     [
         "serve",
         "--profiles",
@@ -233,24 +271,6 @@ fn arguments(args: &StormArgs, listen: &str, http: &str) -> Vec<OsString> {
     .into()
 }
 
-/// Twice what all apps together may admit: a capacity that never binds.
-fn capacity_rate_floor(args: &StormArgs) -> u32 {
-    let all_per_s = 2.0 * f64::from(args.apps) * args.rate.per_s();
-    // Saturates.
-    (all_per_s.ceil() as u32).clamp(CAPACITY_FLOOR, CAPACITY_MAX)
-}
-
-/// Burst of the shared capacity: as asked; or that of one second at the rate asked for; or one that never binds.
-pub(crate) fn capacity_burst(args: &StormArgs) -> u32 {
-    match (args.capacity_burst, args.capacity_rate) {
-        (Some(burst), _) => burst,
-        (None, Some(rate)) => (rate.per_s().ceil() as u32).clamp(1, CAPACITY_MAX),
-        (None, None) => {
-            args.apps.saturating_mul(args.burst).saturating_mul(2).clamp(CAPACITY_FLOOR, CAPACITY_MAX)
-        }
-    }
-}
-
 fn endpoint_of(address: SocketAddr) -> Result<Endpoint, StormError> {
     format!("http://{address}")
         .parse()
@@ -270,38 +290,4 @@ async fn reach(endpoint: &Endpoint) -> Result<Reach, StormError> {
     // The pods' own addresses are IPv4.
     let loopback = !addresses.is_empty() && addresses.iter().all(|ip| ip.is_loopback() && ip.is_ipv4());
     Ok(if loopback { Reach::Loopback } else { Reach::Network })
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn args(line: &str) -> StormArgs {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => args,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn capacity(line: &str) -> (String, String) {
-        let arguments = arguments(&args(line), "l", "h");
-        let after = |flag: &str| {
-            let at = arguments.iter().position(|argument| argument == flag).unwrap();
-            arguments[at + 1].to_str().unwrap().to_owned()
-        };
-        (after("--capacity-rate"), after("--capacity-burst"))
-    }
-
-    #[test]
-    fn the_capacity_binds_only_when_asked() {
-        assert_eq!(capacity(""), ("5000/s".to_owned(), "5000".to_owned()));
-        assert_eq!(capacity("--apps 100 --rate 200 --burst 300"), ("40000/s".to_owned(), "60000".to_owned()));
-        assert_eq!(capacity("--apps 100000 --rate 200"), ("1000000/s".to_owned(), "1000000".to_owned()));
-        assert_eq!(capacity("--capacity-rate 600/m"), ("600/m".to_owned(), "10".to_owned()));
-        assert_eq!(capacity("--capacity-rate 9 --capacity-burst 3"), ("9/s".to_owned(), "3".to_owned()));
-    }
 }

@@ -81,8 +81,8 @@ mod tests {
 
     #[test]
     fn a_line_says_it_all() {
-        let mut tally = Tally::new(1, BootClock::Foreign);
-        tally.called(Duration::from_millis(1));
+        let mut tally = Tally::new(1, BootClock::Foreign, None);
+        tally.called(Duration::ZERO, Duration::from_millis(1));
         tally.denied(1);
         assert_eq!(
             line(&tally, 2000, Duration::from_millis(3020)),

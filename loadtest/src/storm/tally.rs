@@ -1,8 +1,17 @@
 //! What the pods went through, counted.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use crate::{figures::Durations, over_admission::over_admission};
+use crate::{
+    figures::Durations,
+    over_admission::{level_max, over_admission_max},
+    timeline::{Admissions, CallCounts, Series, Timeline},
+};
+
+/// Bins of the histogram of the time to a grant.
+const GRANT_BINS: NonZeroU32 = NonZeroU32::new(60).unwrap();
+/// What rounding may add to a level, in tokens.
+const ROUNDING: f64 = 1e-6;
 
 /// Whether the gateway's boot clock is this machine's too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +68,8 @@ pub(crate) enum GaveUp {
     Unauthenticated,
     /// The gateway refuses the request.
     Misconfigured,
+    /// The load tester had no room for it.
+    TurnedAway,
 }
 
 impl GaveUp {
@@ -68,6 +79,7 @@ impl GaveUp {
             Self::Unavailable => "unavailable",
             Self::Unauthenticated => "unauthenticated",
             Self::Misconfigured => "misconfigured",
+            Self::TurnedAway => "turned_away",
         }
     }
 }
@@ -78,6 +90,8 @@ pub(crate) struct Tally {
     pub(crate) call_latency: Durations,
     pub(crate) time_to_grant: Durations,
     pub(crate) start_lag: Durations,
+    /// How late calls were sent, the first ones and those after a wait.
+    pub(crate) lateness: Durations,
     pub(crate) calls_per_pod_max: u32,
     pub(crate) authorized: u32,
     pub(crate) repeated: u32,
@@ -86,18 +100,37 @@ pub(crate) struct Tally {
     /// What the first pod of each kind was told.
     pub(crate) gave_up_reasons: BTreeMap<GaveUp, String>,
     pub(crate) last_authorized: Duration,
+    /// Those that were authorized before the end of an overload.
+    pub(crate) authorized_in_time: u32,
     /// Admissions whose instant lies outside their call; `None` where that cannot be told.
     pub(crate) outside_call: Option<u32>,
+    /// End of an overload, after the start.
+    overload_end: Option<Duration>,
     admitted_at_ns: Vec<Vec<u64>>,
     grants: Vec<String>,
+    authorized_by_time: Series,
+    calls_by_time: Series,
+    calls_per_pod: CallCounts,
+}
+
+/// How the admissions of all apps kept their bounds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bounds {
+    /// The most by which those of one app passed B + R·Δ, in tokens.
+    pub(crate) over_admission: f64,
+    /// Apps of which those in some window passed B + R·Δ + 0.2·R + 1.
+    pub(crate) violations: u32,
+    /// The app that came nearest its bound, or passed it furthest.
+    pub(crate) nearest: Option<Admissions>,
 }
 
 impl Tally {
-    pub(crate) fn new(apps: u32, clock: BootClock) -> Self {
+    pub(crate) fn new(apps: u32, clock: BootClock, overload_end: Option<Duration>) -> Self {
         Self {
             call_latency: Durations::new(),
             time_to_grant: Durations::new(),
             start_lag: Durations::new(),
+            lateness: Durations::new(),
             calls_per_pod_max: 0,
             authorized: 0,
             repeated: 0,
@@ -105,12 +138,17 @@ impl Tally {
             gave_up: BTreeMap::new(),
             gave_up_reasons: BTreeMap::new(),
             last_authorized: Duration::ZERO,
+            authorized_in_time: 0,
             outside_call: match clock {
                 BootClock::Shared => Some(0),
                 BootClock::Foreign => None,
             },
+            overload_end,
             admitted_at_ns: vec![Vec::new(); apps as usize],
             grants: Vec::new(),
+            authorized_by_time: Series::new(),
+            calls_by_time: Series::new(),
+            calls_per_pod: CallCounts::default(),
         }
     }
 
@@ -119,9 +157,15 @@ impl Tally {
         self.start_lag.record(lag);
     }
 
-    /// A call ended, so long after it should have been sent.
-    pub(crate) fn called(&mut self, latency: Duration) {
+    /// A call was sent, or the dialing for it begun, so much later than it should have been.
+    pub(crate) fn sent(&mut self, lateness: Duration) {
+        self.lateness.record(lateness);
+    }
+
+    /// A call ended `at` since the storm's start, so long after it should have been sent.
+    pub(crate) fn called(&mut self, at: Duration, latency: Duration) {
         self.call_latency.record(latency);
+        self.calls_by_time.record(at);
     }
 
     /// A pod of `app` ended with a grant.
@@ -129,6 +173,8 @@ impl Tally {
         self.ended(calls);
         self.authorized += 1;
         self.last_authorized = self.last_authorized.max(authorized.at);
+        self.authorized_in_time += u32::from(self.overload_end.is_some_and(|end| authorized.at <= end));
+        self.authorized_by_time.record(authorized.at);
         self.time_to_grant.record(authorized.waited);
         self.grants.extend(authorized.grant_id);
         let Some(admission) = authorized.admission else { return };
@@ -158,6 +204,7 @@ impl Tally {
 
     fn ended(&mut self, calls: u32) {
         self.calls_per_pod_max = self.calls_per_pod_max.max(calls);
+        self.calls_per_pod.record(calls);
     }
 
     pub(crate) fn gave_up_total(&self) -> u32 {
@@ -182,14 +229,35 @@ impl Tally {
         std::mem::take(&mut self.grants)
     }
 
-    /// The most over all apps, in tokens.
-    pub(crate) fn over_admission(&self, rate_per_s: f64, burst: u32) -> f64 {
-        let of_app = |at_ns: &Vec<u64>| {
+    /// Looks at the admissions of all apps, whose buckets are alike.
+    pub(crate) fn bounds(&self, rate_per_s: f64, burst: u32) -> Bounds {
+        let mut bounds = Bounds { over_admission: 0.0, violations: 0, nearest: None };
+        let mut highest = 0.0;
+        for (app, at_ns) in self.admitted_at_ns.iter().enumerate() {
             let mut sorted = at_ns.clone();
             sorted.sort_unstable();
-            over_admission(&sorted, rate_per_s, burst)
-        };
-        self.admitted_at_ns.iter().map(of_app).fold(0.0, f64::max)
+            let level = level_max(&sorted, rate_per_s);
+            let over = level - f64::from(burst);
+            bounds.violations += u32::from(over > over_admission_max(rate_per_s) + ROUNDING);
+            if level > highest {
+                highest = level;
+                bounds.over_admission = over.max(0.0);
+                bounds.nearest = Some(Admissions::new(app as u32, rate_per_s, burst, &sorted));
+            }
+        }
+        bounds
+    }
+
+    /// The series of what was counted; those of the background are added by whoever has one.
+    pub(crate) fn timeline(&self, bounds: &Bounds) -> Timeline {
+        Timeline {
+            authorized: self.authorized_by_time.clone(),
+            calls: self.calls_by_time.clone(),
+            admissions: bounds.nearest.clone(),
+            time_to_grant: self.time_to_grant.bins(GRANT_BINS),
+            calls_per_pod: self.calls_per_pod.rows(),
+            background_worst_ms: None,
+        }
     }
 }
 
@@ -208,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_admission_lies_inside_its_call() {
-        let mut tally = Tally::new(1, BootClock::Shared);
+        let mut tally = Tally::new(1, BootClock::Shared, None);
         for (at, outside) in [(10, 0), (20, 0), (9, 1), (21, 2)] {
             tally.authorized(0, 1, authorized(at, Freshness::Fresh));
             assert_eq!(tally.outside_call, Some(outside), "{at}");
@@ -217,14 +285,14 @@ mod tests {
         assert_eq!(tally.outside_call, Some(2));
         tally.authorized(0, 1, authorized(21, Freshness::Repeated));
         assert_eq!((tally.outside_call, tally.repeated, tally.authorized), (Some(3), 2, 6));
-        let mut foreign = Tally::new(1, BootClock::Foreign);
+        let mut foreign = Tally::new(1, BootClock::Foreign, None);
         foreign.authorized(0, 1, authorized(9, Freshness::Fresh));
         assert_eq!(foreign.outside_call, None);
     }
 
     #[test]
     fn counts_ends_and_finds_the_worst_app() {
-        let mut tally = Tally::new(2, BootClock::Foreign);
+        let mut tally = Tally::new(2, BootClock::Foreign, Some(Duration::from_millis(12)));
         tally.authorized(0, 2, authorized(15, Freshness::Fresh));
         for _ in 0..4 {
             tally.authorized(1, 3, authorized(12, Freshness::Fresh));
@@ -235,7 +303,16 @@ mod tests {
         assert_eq!((tally.decided(), tally.gave_up_total(), tally.calls_per_pod_max), (8, 2, 16));
         assert_eq!(tally.gave_up_reasons[&GaveUp::Throttled], "rate");
         assert_eq!(tally.last_authorized, Duration::from_millis(15));
-        assert!((tally.over_admission(1.0, 3) - 1.0).abs() < 1e-6);
+        // Those of the second app came within the time, the first's at 15 ms did not.
+        assert_eq!(tally.authorized_in_time, 4);
+        let bounds = tally.bounds(1.0, 3);
+        assert!((bounds.over_admission - 1.0).abs() < 1e-6, "{bounds:?}");
+        assert_eq!((bounds.violations, bounds.nearest.as_ref().map(|nearest| nearest.app)), (0, Some(1)));
+        assert_eq!(tally.bounds(1.0, 2).violations, 1);
+        let timeline = tally.timeline(&bounds);
+        assert_eq!(timeline.authorized.counts(), [5]);
+        let calls: Vec<_> = timeline.calls_per_pod.iter().map(|row| (row.calls, row.pods)).collect();
+        assert_eq!(calls, [(1, 1), (2, 1), (3, 4), (4, 1), (16, 1)]);
         assert_eq!(tally.take_grants().len(), 5);
     }
 }
