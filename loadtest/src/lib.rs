@@ -6,6 +6,8 @@ pub mod quantity;
 
 pub mod storm;
 
+pub mod incident;
+
 pub mod bench;
 
 pub mod generate;
@@ -26,6 +28,7 @@ pub mod cpu_quota;
 pub mod descriptors;
 pub mod exposition;
 pub mod json_file;
+pub mod listener;
 pub mod process;
 pub mod whole_file;
 

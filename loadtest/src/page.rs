@@ -3,10 +3,15 @@
 //! It asks the network for nothing: uPlot and our own script and style are inlined. Everything that a chart shows is
 //! also said in its note, for those who don't see it.
 
+mod charts;
 mod html;
+mod incident;
 mod plot_data;
+mod storm;
 
 pub use html::render;
+pub use incident::incident;
+pub use storm::storm;
 
 /// A page.
 #[derive(Debug, Clone, PartialEq)]
