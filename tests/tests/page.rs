@@ -1,7 +1,7 @@
 //! The load tester's page in a real browser: light, dark, on a phone, and turned from one into the other.
 
 use podgate_loadtest::page::{Chart, Kind, Page, Series, Table, Tone, render};
-use podgate_tests::{browser, home::Home};
+use podgate_tests::{binary::Binary, browser, home::Home};
 use serde_json::Value;
 
 /// Text that would run, if it were not escaped.
@@ -158,5 +158,26 @@ async fn every_chart_is_drawn_and_every_word_is_there() {
             }
         }
         assert_eq!(legends.len(), 3, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn a_storms_own_page() {
+    let home = Home::new();
+    let page = home.path("storm.html");
+    let line = "storm --pods 60 --apps 3 --spread 200ms --rate 50 --burst 10 --html";
+    let arguments: Vec<&str> = line.split(' ').chain([page.to_str().unwrap()]).collect();
+    let ended = Binary::LoadTest.run(&arguments, &[]).await;
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let seen = opened(&home.read("storm.html").unwrap(), "storm").await;
+    for setting in SETTINGS {
+        let seen = &seen[setting];
+        let text = seen["text"].as_str().unwrap();
+        assert!(text.contains("60 pods of 3 apps arrived within 200 ms (policy booked, seed 1)"), "{text}");
+        let canvases = seen["canvases"].as_array().unwrap();
+        assert_eq!(canvases.len(), 5, "{setting}: {text}");
+        for canvas in canvases {
+            assert!(canvas["counts"]["green"].as_u64().unwrap() > 20, "{setting}: {canvas}");
+        }
     }
 }
