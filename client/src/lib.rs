@@ -1,8 +1,8 @@
 //! The client of podgate: asks the gateway to let a pod through, waits as it is told, and gives up in time.
 //!
 //! [`Client::authorize`] keeps trying inside one overall budget, and says at every [`Step`] what it does. When to
-//! call again is decided by [`Schedule`], which is pure and seeded. Where the gateway books a turn ([`Answer::Deferred`]),
-//! the client comes back with its ticket when the turn is due. A [`Client`] holds at most one connection and
+//! call again is decided by [`Schedule`], which is pure and seeded. Where the gateway books a turn, the client comes back
+//! with its ticket when the turn is due ([`Answer::Deferred`]). A [`Client`] holds at most one connection and
 //! shares its settings with its siblings ([`Client::sibling`]), so that a load tester can keep thousands.
 
 mod destination;

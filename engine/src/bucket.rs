@@ -3,11 +3,11 @@
 //! The *frontier* is the theoretical arrival time: the last instant that is promised to anyone. The *meter* is a
 //! leaky level of actual admissions (leak R, height B). As long as nothing is booked ahead the two move together;
 //! booking moves the frontier past now, while only admissions raise the meter, and the meter is what makes the bound
-//! hard: in any window Δ, at most B + R·Δ walk-ins are admitted.
+//! hard: in any window Δ, at most B + R·Δ + 0.2·R + 1 are admitted, and no more than B + R·Δ where nobody came late.
 
 use std::time::Duration;
 
-use crate::{quota::Quota, time::Moment};
+use crate::{meter::Meter, quota::Quota, time::Moment};
 
 /// A token bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,12 +29,13 @@ pub enum Admission {
 impl Bucket {
     /// A bucket that has been left alone for ever: the whole burst is there.
     pub fn full(quota: Quota, now: Moment) -> Self {
-        Self { quota, frontier: now.offset(-quota.span_ns()), meter: Meter { empty_at: now } }
+        Self { quota, frontier: now.offset(-quota.span_ns()), meter: Meter::empty(now) }
     }
 
-    /// A bucket of which nothing is known, as after a restart: as if the whole burst had been spent just now.
-    pub fn drained(quota: Quota, now: Moment) -> Self {
-        Self { quota, frontier: now, meter: Meter { empty_at: now.offset(quota.span_ns()) } }
+    /// A bucket of which no more is known than how far it may have been booked, as after a restart at `now`: as if the
+    /// whole burst had been spent just then.
+    pub fn drained(quota: Quota, frontier: Moment, now: Moment) -> Self {
+        Self { quota, frontier: frontier.max(now), meter: Meter::full(quota, now) }
     }
 
     /// What it allows.
@@ -42,10 +43,30 @@ impl Bucket {
         self.quota
     }
 
+    /// The last instant that is promised to anyone.
+    pub fn frontier(&self) -> Moment {
+        self.frontier
+    }
+
     /// The first instant at which a walk-in would pass if nobody else came; at or before `now` means at once.
     pub fn next_slot(&self, now: Moment) -> Moment {
-        let base = self.frontier.max(now.offset(-self.quota.span_ns()));
-        base.offset(self.quota.interval_ns()).max(self.meter.has_room_at(self.quota))
+        self.next_slot_beside(0, now)
+    }
+
+    /// The same where `due` holders of slots that have begun are still expected: room is kept for them.
+    pub(crate) fn next_slot_beside(&self, due: u32, now: Moment) -> Moment {
+        self.conforming(now).max(self.meter.has_room_at(self.quota, due))
+    }
+
+    /// Whether the level leaves room for one more beside `due` that are expected, whatever is booked ahead: what
+    /// no-shows have left behind.
+    pub(crate) fn has_room_beside(&self, due: u32, now: Moment) -> bool {
+        self.meter.has_room_at(self.quota, due) <= now
+    }
+
+    /// When who comes on time can be admitted. It is at or before their slot wherever this bucket alone has booked it.
+    pub(crate) fn takes_on_time_at(&self) -> Moment {
+        self.meter.takes_on_time_at(self.quota)
     }
 
     /// Admits a walk-in now, or tells how long it would have to wait.
@@ -58,11 +79,24 @@ impl Bucket {
         Admission::Admitted
     }
 
-    /// Spends one token, for a caller that has seen that `next_slot` is not after `now`.
+    /// Spends one token, for a walk-in that has seen that `next_slot` is not after `now`.
     pub(crate) fn spend(&mut self, now: Moment) {
-        let base = self.frontier.max(now.offset(-self.quota.span_ns()));
-        self.frontier = base.offset(self.quota.interval_ns());
+        self.frontier = self.conforming(now);
         self.meter.raise(now, self.quota);
+    }
+
+    /// Promises `slot`, which is not before `next_slot`.
+    pub(crate) fn book(&mut self, slot: Moment) {
+        self.frontier = slot;
+    }
+
+    /// Admits one that the frontier has seen already, or that takes what a no-show left.
+    pub(crate) fn raise(&mut self, now: Moment) {
+        self.meter.raise(now, self.quota);
+    }
+
+    fn conforming(&self, now: Moment) -> Moment {
+        self.frontier.max(now.offset(-self.quota.span_ns())).offset(self.quota.interval_ns())
     }
 
     /// How many walk-ins would pass at once now.
@@ -74,38 +108,25 @@ impl Bucket {
         u32::try_from(room(self.next_slot(now))).unwrap_or(u32::MAX).min(self.quota.burst.get())
     }
 
-    /// Takes another quota from now on. What has been spent stays spent, token for token, up to the new burst.
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Moment) -> bool {
+        self.frontier <= now.offset(-self.quota.span_ns()) && self.meter.is_empty(now)
+    }
+
+    /// Takes another quota from now on. What has been spent stays spent, token for token, up to the new burst; what
+    /// has been promised stays promised.
     pub fn set_quota(&mut self, quota: Quota, now: Moment) {
         if quota == self.quota {
             return;
         }
-        let spent = |until: Moment| {
-            let left_ns = i128::from(until.as_nanos()) - i128::from(now.as_nanos());
-            let scaled =
-                left_ns.max(0) * i128::from(quota.interval_ns()) / i128::from(self.quota.interval_ns());
-            i64::try_from(scaled.min(i128::from(quota.span_ns()))).unwrap_or(i64::MAX)
-        };
-        let frontier_spent = spent(self.frontier.offset(self.quota.span_ns()));
-        self.meter = Meter { empty_at: now.offset(spent(self.meter.empty_at)) };
-        self.frontier = now.offset(frontier_spent - quota.span_ns());
+        if self.frontier <= now {
+            let spent_ns = self.frontier.offset(self.quota.span_ns()).since(now).as_nanos() as i128;
+            let scaled = spent_ns * i128::from(quota.interval_ns()) / i128::from(self.quota.interval_ns());
+            let spent_ns = scaled.min(i128::from(quota.span_ns())) as i64;
+            self.frontier = now.offset(spent_ns - quota.span_ns());
+        }
+        self.meter = self.meter.rescaled(self.quota, quota, now);
         self.quota = quota;
-    }
-}
-
-/// A leaky level of actual admissions, kept as the instant at which it will be empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Meter {
-    empty_at: Moment,
-}
-
-impl Meter {
-    /// The first instant at which level + 1 ≤ B.
-    fn has_room_at(&self, quota: Quota) -> Moment {
-        self.empty_at.offset(quota.interval_ns() - quota.span_ns())
-    }
-
-    fn raise(&mut self, now: Moment, quota: Quota) {
-        self.empty_at = self.empty_at.max(now).offset(quota.interval_ns());
     }
 }
 
@@ -144,7 +165,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_nothing_is_left_of_the_burst() {
-        let mut bucket = Bucket::drained(quota("50/s", 100), at_ms(7));
+        let mut bucket = Bucket::drained(quota("50/s", 100), at_ms(0), at_ms(7));
         assert_eq!(bucket.admit(at_ms(7)), Admission::Wait(Duration::from_millis(20)));
         assert_eq!(bucket.admit(at_ms(27)), Admission::Admitted);
     }

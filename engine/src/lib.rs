@@ -21,9 +21,15 @@ pub mod profile;
 pub mod decision;
 pub mod policy;
 
-pub mod admission;
-pub mod bucket;
 pub mod quota;
+
+pub mod bucket;
+mod meter;
+
+pub mod book;
+pub mod calendar;
+pub mod desk;
+pub mod ticket;
 
 pub mod grant;
 pub mod lease;

@@ -10,7 +10,7 @@ use crate::{
     index::Rules,
     name::{DocumentName, parse_word},
     port::one_of,
-    quota::{Quota, Rate, parse_burst},
+    quota::{BOOKINGS_MAX, Quota, Rate, horizon_max, parse_burst},
     subject::{Subject, SubjectPattern},
 };
 
@@ -257,19 +257,37 @@ fn parse_subjects(drafts: &[SubjectDraft], faults: &mut Faults) -> Box<[SubjectP
 }
 
 fn parse_limits(draft: &LimitsDraft, faults: &mut Faults) -> Limits {
-    Limits {
-        rate: draft.rate.as_deref().and_then(|text| faults.keep("spec.limits.rate", text.parse())),
-        burst: draft.burst.and_then(|number| faults.keep("spec.limits.burst", parse_burst(number))),
-        horizon: within(draft.horizon, "spec.limits.horizon", HORIZON_BOUNDS, faults),
+    let rate = draft.rate.as_deref().and_then(|text| faults.keep("spec.limits.rate", text.parse()));
+    let horizon = within(draft.horizon, "spec.limits.horizon", HORIZON_BOUNDS, faults);
+    if let (Some(rate), Some(horizon)) = (rate, horizon)
+        && let Err(unreadable) = check_horizon(rate, horizon)
+    {
+        faults.add("spec.limits.horizon", unreadable.to_string());
     }
+    let burst = draft.burst.and_then(|number| faults.keep("spec.limits.burst", parse_burst(number)));
+    Limits { rate, burst, horizon }
 }
 
 const fn minutes(count: u64) -> Duration {
     Duration::from_secs(count * 60)
 }
 
-/// Shortest and longest horizon.
-pub const HORIZON_BOUNDS: (Duration, Duration) = (Duration::from_secs(1), minutes(60));
+/// Shortest and longest horizon. One that is shorter than the time for which a call is parked would book nothing.
+pub const HORIZON_BOUNDS: (Duration, Duration) = (crate::desk::PARK_MAX, minutes(60));
+
+/// Checks that as many slots as a rate has in a horizon can be kept.
+pub fn check_horizon(rate: Rate, horizon: Duration) -> Result<(), Unreadable> {
+    let longest = horizon_max(rate);
+    if horizon <= longest {
+        return Ok(());
+    }
+    let longest = Duration::from_secs(longest.as_secs());
+    let (horizon, longest) = (humantime::format_duration(horizon), humantime::format_duration(longest));
+    Err(Unreadable(format!(
+        "{rate} booked {horizon} ahead are more than the {BOOKINGS_MAX} slots that are kept; expected a horizon of at \
+         most {longest} at this rate"
+    )))
+}
 /// Shortest and longest `ttl`.
 pub const TTL_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), minutes(24 * 60));
 /// Shortest and longest `maxAge`.

@@ -112,6 +112,14 @@ impl Quota {
     }
 }
 
+/// Most slots that one bucket books ahead, R·H: what keeps a horizon inside memory.
+pub const BOOKINGS_MAX: u64 = 1_000_000;
+
+/// The longest horizon that can be had at a rate.
+pub fn horizon_max(rate: Rate) -> Duration {
+    rate.interval().saturating_mul(BOOKINGS_MAX as u32)
+}
+
 /// Reads a burst.
 pub fn parse_burst(number: u64) -> Result<NonZeroU32, Unreadable> {
     u32::try_from(number)

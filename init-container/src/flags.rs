@@ -47,6 +47,9 @@ flags! {
     WAIT = "wait", "PODGATE_WAIT", One, "SPAN", ["How long to wait for a grant, all in all. Default: 9m"];
     GRANT_FILE = "grant-file", "PODGATE_GRANT_FILE", One, "FILE",
         ["Where to write the grant, as JSON. Default: nowhere"];
+    TICKET_FILE = "ticket-file", "PODGATE_TICKET_FILE", One, "FILE",
+        ["Where to keep the ticket of a booked turn for the next start of this container.",
+         "Default: podgate-ticket.json beside the grant file, and else nowhere"];
     TERMINATION_LOG = "termination-log", "PODGATE_TERMINATION_LOG", One, "FILE",
         ["Where to write how it ended, as short JSON. Default: /dev/termination-log"];
     ON_UNAVAILABLE = "on-unavailable", "PODGATE_ON_UNAVAILABLE", One, "fail|continue",

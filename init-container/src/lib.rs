@@ -17,9 +17,11 @@ mod run;
 mod grant_file;
 mod narration;
 mod termination;
+mod ticket_file;
 
 mod duration;
 mod utc;
+mod whole_file;
 
 pub mod clock;
 pub mod environment;

@@ -60,6 +60,15 @@ impl<'a> Narrator<'a> {
         ));
     }
 
+    /// That an earlier start was booked a turn, which is kept now.
+    pub(crate) fn resuming(&mut self, due_in: Duration) {
+        if due_in.is_zero() {
+            self.say("an earlier start was booked a turn, which is due");
+        } else {
+            self.say(&format!("an earlier start was booked a turn, due in {}", spoken(due_in)));
+        }
+    }
+
     /// One step of the client.
     pub(crate) fn step(&mut self, step: &Step) {
         match step {
@@ -194,7 +203,7 @@ fn listed<T: ToString>(items: impl Iterator<Item = T>) -> String {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use podgate_client::Ended;
+    use podgate_client::{Ended, Ticket};
 
     use super::*;
 
@@ -218,6 +227,14 @@ mod tests {
             waiting(Why::Pushback),
             failure(FailureKind::Unavailable),
             waiting(Why::OwnGuess),
+            Step::Answered {
+                latency: Duration::from_millis(12),
+                answer: Answer::Deferred {
+                    delay: Duration::from_millis(12_345),
+                    ticket: Ticket::new(b"secret".to_vec()).unwrap(),
+                },
+            },
+            waiting(Why::Appointment),
             failure(FailureKind::Unauthenticated),
             failure(FailureKind::Misconfigured),
             Step::Answered { latency: Duration::from_secs(2), answer: Answer::Granted },
@@ -237,6 +254,8 @@ mod tests {
 12:00:00Z waiting 3.2s, until 12:00:03Z: as the gateway says
 12:00:00Z no decision: because (12ms)
 12:00:00Z waiting 3.2s, until 12:00:03Z: the gateway did not say how long
+12:00:00Z a turn is booked in 12.3s (12ms)
+12:00:00Z waiting 3.2s, until 12:00:03Z: comes back for its turn then
 12:00:00Z not authenticated: because (12ms)
 12:00:00Z refused: because (12ms)
 12:00:00Z granted (2s)

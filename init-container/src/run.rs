@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io::Write, time::SystemTime};
 
-use podgate_client::{AuthorizeError, Granted};
+use podgate_client::{Answer, Appointment, AuthorizeError, Granted, Step};
 use tokio::time::Instant;
 
 use crate::{
@@ -78,11 +78,16 @@ async fn end_of(
         Err(faults) => return misconfigured(app, &faults, narrator),
     };
     narrator.opening(&settings);
+    let appointment = kept_appointment(&settings, narrator);
     let started = Instant::now();
+    let observe = |step: Step| {
+        narrator.step(&step);
+        keep_appointment(&settings, &step, narrator);
+    };
     let outcome = tokio::select! {
         biased;
         signal = signal => Outcome::Signalled(signal),
-        decided = settings.client.authorize(&settings.ask, |step| narrator.step(&step)) => Outcome::Decided(decided),
+        decided = settings.client.authorize_from(appointment, &settings.ask, observe) => Outcome::Decided(decided),
     };
     match outcome {
         Outcome::Decided(Ok(granted)) => on_grant(&settings, &granted, narrator),
@@ -110,6 +115,40 @@ fn remove_old_grant(settings: &Settings) -> Result<(), Fault> {
     })
 }
 
+/// What an earlier start of this container was booked and did not live to see.
+fn kept_appointment(settings: &Settings, narrator: &mut Narrator<'_>) -> Option<Appointment> {
+    let file = settings.ticket_file.as_ref()?;
+    match file.read(&settings.ask, narrator.now()) {
+        Ok(None) => None,
+        Ok(Some(appointment)) => {
+            narrator.resuming(appointment.due_in);
+            Some(appointment)
+        }
+        Err(why) => {
+            narrator.say(&format!("the ticket in {} is not used: {why}", file.path().display()));
+            None
+        }
+    }
+}
+
+/// Keeps a turn that is booked for the next start, should this one not live to see it.
+fn keep_appointment(settings: &Settings, step: &Step, narrator: &mut Narrator<'_>) {
+    let Step::Answered { answer: Answer::Deferred { delay, ticket }, .. } = step else { return };
+    let Some(file) = &settings.ticket_file else { return };
+    if let Err(error) = file.write(&settings.ask, ticket, *delay, narrator.now()) {
+        let path = file.path().display();
+        narrator.say(&format!("the ticket can't be kept in {path}: {error}; a restart would lose it"));
+    }
+}
+
+/// Removes the ticket of a request that is settled: the next start, if there is one, asks anew.
+fn forget_appointment(settings: &Settings, narrator: &mut Narrator<'_>) {
+    let Some(file) = &settings.ticket_file else { return };
+    if let Err(error) = file.remove() {
+        narrator.say(&format!("the ticket in {} can't be removed: {error}", file.path().display()));
+    }
+}
+
 fn misconfigured(app: &str, faults: &[Fault], narrator: &mut Narrator<'_>) -> End {
     narrator.say(&format!(
         "podgate-init {} can't ask; {} to be put right:",
@@ -131,6 +170,7 @@ fn misconfigured(app: &str, faults: &[Fault], narrator: &mut Narrator<'_>) -> En
 
 fn on_grant(settings: &Settings, granted: &Granted, narrator: &mut Narrator<'_>) -> End {
     narrator.granted(granted);
+    forget_appointment(settings, narrator);
     let app = &settings.ask.app;
     let message = |result, reason| Message::new(result, reason, app, granted.calls, granted.elapsed);
     if let Some(file) = &settings.grant_file {
@@ -148,6 +188,15 @@ fn on_grant(settings: &Settings, granted: &Granted, narrator: &mut Narrator<'_>)
 
 fn on_refusal(settings: &Settings, error: &AuthorizeError, narrator: &mut Narrator<'_>) -> End {
     narrator.refused(error, settings.wait);
+    match error {
+        // What the gateway does not take is not worth repeating, its ticket included.
+        AuthorizeError::Denied(_) | AuthorizeError::Misconfigured(_) => {
+            forget_appointment(settings, narrator);
+        }
+        AuthorizeError::Throttled(_)
+        | AuthorizeError::Unavailable(_)
+        | AuthorizeError::Unauthenticated(_) => {}
+    }
     let (code, result) = match error {
         AuthorizeError::Denied(_) => (ExitCode::Denied, "denied"),
         AuthorizeError::Throttled(_) => (ExitCode::Throttled, "throttled"),

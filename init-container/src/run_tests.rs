@@ -1,6 +1,7 @@
-//! Whole runs against a gateway that gives one answer, with everything that they print and leave behind.
+//! Whole runs against a gateway that answers as scripted, with everything that they print and leave behind.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex},
     time::{Duration, UNIX_EPOCH},
 };
@@ -17,10 +18,15 @@ use super::*;
 
 type Answer = Result<v1::authorize_response::Outcome, Status>;
 
-/// Gives the same answer to every call, and keeps the requests.
+/// The fixed time of day.
+fn second_to_midnight() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_798_761_599)
+}
+
+/// Gives one answer after the other, the last one to every further call, and keeps the requests.
 #[derive(Clone)]
 struct Gateway {
-    answer: Answer,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<v1::AuthorizeRequest>>>,
 }
 
@@ -31,7 +37,11 @@ impl AuthorizationService for Gateway {
         request: Request<v1::AuthorizeRequest>,
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
         self.asked.lock().unwrap().push(request.into_inner());
-        let outcome = Some(self.answer.clone()?);
+        let answer = {
+            let mut answers = self.answers.lock().unwrap();
+            if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
+        };
+        let outcome = Some(answer.unwrap()?);
         Ok(Response::new(v1::AuthorizeResponse { outcome, policy_revision: "5d0c9a1b2e3f4a5b".to_owned() }))
     }
     async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
@@ -64,9 +74,14 @@ struct Ended {
 
 impl Stage {
     async fn with(answer: Answer) -> Self {
+        Self::with_each([answer]).await
+    }
+
+    async fn with_each(answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let gateway = Gateway { answer, asked: Arc::default() };
+        let answers = Arc::new(Mutex::new(answers.into_iter().collect()));
+        let gateway = Gateway { answers, asked: Arc::default() };
         let asked = Arc::clone(&gateway.asked);
         let server =
             tonic::transport::Server::builder().add_service(AuthorizationServiceServer::new(gateway));
@@ -90,6 +105,10 @@ impl Stage {
     }
 
     async fn run_until(&self, args: &[&str], signal: impl Future<Output = Signal>) -> Ended {
+        self.run_at(second_to_midnight(), args, signal).await
+    }
+
+    async fn run_at(&self, now: SystemTime, args: &[&str], signal: impl Future<Output = Signal>) -> Ended {
         let log = self.path("termination-log");
         let fixed = ["--app", "hotel-order", "--endpoint", &self.endpoint, "--termination-log", &log];
         let vars = [
@@ -104,7 +123,7 @@ impl Stage {
             args: fixed.iter().chain(args).map(Into::into).collect(),
             vars: vars.iter().map(|(name, value)| (name.into(), value.into())).collect(),
             out: &mut out,
-            now: &|| UNIX_EPOCH + Duration::from_secs(1_798_761_599),
+            now: &|| now,
             seed: 1,
         };
         let code = run(process, signal).await.code();
@@ -171,6 +190,17 @@ fn granted() -> v1::authorize_response::Outcome {
         admitted_at: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
         origin: v1::GrantOrigin::Fresh.into(),
         shadow: false,
+    })
+}
+
+fn denied() -> v1::authorize_response::Outcome {
+    v1::authorize_response::Outcome::Denied(v1::Denied::default())
+}
+
+fn deferred(delay_s: i64) -> v1::authorize_response::Outcome {
+    v1::authorize_response::Outcome::Deferred(v1::Deferred {
+        delay: Some(prost_types::Duration { seconds: delay_s, nanos: 0 }),
+        ticket: b"secret".to_vec(),
     })
 }
 
@@ -325,6 +355,115 @@ async fn each_other_end_has_its_code() {
     }
 }
 
+#[tokio::test]
+async fn a_booked_turn_outlives_the_program() {
+    let stage = Stage::with_each([Ok(deferred(30)), Ok(granted())]).await;
+    let (grant, ticket) = (stage.path("grant.json"), stage.path("podgate-ticket.json"));
+    let args = ["--destination", "mysql:3306", "--grant-file", &grant, "--wait", "20s"];
+    let first = stage.run(&args).await;
+    assert_eq!(first.code, 11);
+    assert!(first.printed.contains("23:59:59Z a turn is booked in 29."), "{}", first.printed);
+    assert!(
+        first.printed.ends_with(
+            "\
+23:59:59Z throttled after 1 call and ?ms: a turn is booked in 30.0 s; the gateway's turn comes only after the wait of 20s
+23:59:59Z ends with exit code 11
+"
+        ),
+        "{}",
+        first.printed
+    );
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&ticket).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o600);
+    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(&ticket).unwrap()).unwrap();
+    assert_eq!((&kept["request"]["pod_uid"], &kept["ticket"]), (&"u-1".into(), &"c2VjcmV0".into()));
+
+    let second =
+        stage.run_at(second_to_midnight() + Duration::from_secs(30), &args, std::future::pending()).await;
+    assert_eq!(second.code, 0, "{}", second.printed);
+    assert!(second.printed.contains(
+        "\
+00:00:29Z an earlier start was booked a turn, which is due
+00:00:29Z connecting to http://GATEWAY
+00:00:29Z call 1: asking http://GATEWAY
+00:00:29Z granted (?ms)
+"
+    ));
+    assert!(!std::path::Path::new(&ticket).exists());
+    {
+        let asked = stage.asked.lock().unwrap();
+        assert!(asked.iter().all(|request| request.keeps_appointments));
+        let tickets: Vec<&[u8]> = asked.iter().map(|request| request.ticket.as_slice()).collect();
+        assert_eq!(tickets, [&b""[..], b"secret"]);
+    }
+    for said in [first.printed, first.last_word, second.printed, second.last_word] {
+        assert!(!said.contains("secret") && !said.contains("c2VjcmV0"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_settled_request_leaves_no_ticket() {
+    for (settled, code) in
+        [(Ok(granted()), 0), (Ok(denied()), 10), (refused(Code::InvalidArgument, "INVALID_FIELD", None), 2)]
+    {
+        let stage = Stage::with_each([Ok(deferred(0)), settled]).await;
+        let ticket = stage.path("t");
+        let ended = stage.run(&["--ticket-file", &ticket]).await;
+        assert_eq!(ended.code, code);
+        assert!(ended.printed.contains("a turn is booked in ?ms (?ms)"), "{}", ended.printed);
+        assert_eq!(stage.asked.lock().unwrap()[1].ticket, b"secret");
+        assert!(!std::path::Path::new(&ticket).exists());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_turn_is_waited_for() {
+    let stage = Stage::without_gateway().await;
+    let ticket = stage.path("t");
+    let request = r#"{"app": "hotel-order", "pod_uid": "u-1", "destinations": []}"#;
+    let kept =
+        format!(r#"{{"request": {request}, "ticket": "c2VjcmV0", "due_at": "2027-01-01T00:00:28.900Z"}}"#);
+    std::fs::write(&ticket, kept).unwrap();
+    let started = Instant::now();
+    let after = tokio::time::sleep(Duration::from_secs(25));
+    let signal = async move {
+        after.await;
+        Signal::Terminate
+    };
+    let ended = stage.run_until(&["--ticket-file", &ticket], signal).await;
+    assert_eq!((ended.code, started.elapsed().as_secs()), (143, 25));
+    let lines = "23:59:59Z an earlier start was booked a turn, due in 29.9s\n\
+         23:59:59Z waiting 29.9s, until 00:00:28Z: comes back for its turn then\n\
+         23:59:59Z ended by SIGTERM before there was a decision\n";
+    assert!(ended.printed.contains(lines), "{}", ended.printed);
+    assert!(std::path::Path::new(&ticket).exists(), "the next start may still keep it");
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_of_no_use_is_told_and_nothing_fails() {
+    let stage = Stage::with_each([Ok(deferred(0)), Ok(granted())]).await;
+    let ticket = stage.path("t");
+    std::fs::write(&ticket, "{\"request\": {\"app").unwrap();
+    let ended = stage.run(&["--ticket-file", &ticket]).await;
+    assert_eq!(ended.code, 0, "{}", ended.printed);
+    let line = "the ticket in DIR/t is not used: it is not what this program writes (line 1, column 17)\n";
+    assert!(ended.printed.contains(line), "{}", ended.printed);
+
+    let stage = Stage::with_each([Ok(deferred(0)), Ok(granted())]).await;
+    let directory = stage.path("d");
+    std::fs::create_dir(&directory).unwrap();
+    let ended = stage.run(&["--ticket-file", &directory]).await;
+    assert_eq!(ended.code, 0, "{}", ended.printed);
+    for line in [
+        "the ticket in DIR/d is not used: it can't be read: it is no file\n",
+        "the ticket can't be kept in DIR/d: Is a directory (os error 21); a restart would lose it\n",
+        "the ticket in DIR/d can't be removed: Is a directory (os error 21)\n",
+    ] {
+        assert!(ended.printed.contains(line), "{}", ended.printed);
+    }
+    assert_eq!(stage.asked.lock().unwrap()[1].ticket, b"secret", "this start keeps it all the same");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unreachable_gateway_is_waited_for_to_the_end() {
     let stage = Stage::without_gateway().await;
@@ -365,8 +504,7 @@ async fn a_pod_may_start_without_a_grant_and_says_so() {
 async fn continue_forgives_neither_denial_nor_throttling() {
     let throttled = refused(Code::ResourceExhausted, "APP_RATE", Some(Duration::from_hours(1)));
     assert_eq!(Stage::with(throttled).await.run(&["--on-unavailable=continue"]).await.code, 11);
-    let denied = Ok(v1::authorize_response::Outcome::Denied(v1::Denied::default()));
-    assert_eq!(Stage::with(denied).await.run(&["--on-unavailable=continue"]).await.code, 10);
+    assert_eq!(Stage::with(Ok(denied())).await.run(&["--on-unavailable=continue"]).await.code, 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@ use crate::{
     grant_file::GrantFile,
     identity,
     termination::TerminationLog,
+    ticket_file::TicketFile,
 };
 
 /// The gateway that is asked unless another one is named.
@@ -30,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) wait: Duration,
     pub(crate) grant_file: Option<GrantFile>,
+    pub(crate) ticket_file: Option<TicketFile>,
     pub(crate) on_unavailable: OnUnavailable,
 }
 
@@ -74,10 +76,12 @@ pub(crate) fn parse(arguments: &Arguments, seed: u64) -> Result<Settings, Vec<Fa
     };
     let on_unavailable = on_unavailable(arguments, &mut faults);
     let grant_file = grant_file(arguments, &mut faults);
+    let ticket_file = ticket_file(arguments, grant_file.as_ref(), &mut faults);
     let client = client(&config, seed, &mut faults);
     match client {
         Some(client) if faults.is_empty() => {
-            Ok(Settings { ask, client, endpoints: config.endpoints, wait, grant_file, on_unavailable })
+            let endpoints = config.endpoints;
+            Ok(Settings { ask, client, endpoints, wait, grant_file, ticket_file, on_unavailable })
         }
         _ => Err(faults),
     }
@@ -227,6 +231,32 @@ fn grant_file(arguments: &Arguments, faults: &mut Vec<Fault>) -> Option<GrantFil
     }
 }
 
+/// The place is not tried: whether an appointment can be kept there is nothing to fail for.
+fn ticket_file(
+    arguments: &Arguments,
+    grant_file: Option<&GrantFile>,
+    faults: &mut Vec<Fault>,
+) -> Option<TicketFile> {
+    let grant = grant_file.map(GrantFile::path);
+    let (source, path) = match (arguments.one(flags::TICKET_FILE), grant) {
+        (Some(Given { source, value }), _) => (source.as_str(), PathBuf::from(value)),
+        (None, Some(grant)) => ("--ticket-file", TicketFile::beside(grant)),
+        (None, None) => return None,
+    };
+    let shown = quoted(&path.to_string_lossy());
+    if grant == Some(path.as_path()) {
+        faults.push(Fault::new(source, format!("{shown} is the grant file; expected a file of its own")));
+        return None;
+    }
+    match TicketFile::at(path) {
+        Ok(file) => Some(file),
+        Err(error) => {
+            faults.push(Fault::new(source, format!("{shown} can't be used: {error}")));
+            None
+        }
+    }
+}
+
 fn client(config: &ClientConfig, seed: u64, faults: &mut Vec<Fault>) -> Option<Client> {
     if config.endpoints.is_empty() {
         return None;
@@ -326,6 +356,28 @@ mod tests {
                 "--on-unavailable: \"ignore\" is unknown; expected fail or continue",
                 "--grant-file: \"/nonexistent/grant.json\" can't be written: No such file or directory (os error 2)",
             ]
+        );
+    }
+
+    #[test]
+    fn a_ticket_is_kept_beside_the_grant_unless_told_otherwise() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let kept_at = |args: &[&str], vars: &[(&str, &str)]| {
+            let args = [&["--app", "a"], args].concat();
+            settings(&args, vars).map(|settings| settings.ticket_file.map(|file| file.path().to_owned()))
+        };
+        let grant = path("grant.json");
+        assert_eq!(kept_at(&[], &[]), Ok(None));
+        assert_eq!(kept_at(&["--grant-file", &grant], &[]), Ok(Some(path("podgate-ticket.json").into())));
+        assert_eq!(kept_at(&[], &[("PODGATE_TICKET_FILE", "/x/t")]), Ok(Some("/x/t".into())));
+        assert_eq!(
+            kept_at(&["--grant-file", &grant, "--ticket-file", &grant], &[]).unwrap_err(),
+            [format!("--ticket-file: \"{grant}\" is the grant file; expected a file of its own")]
+        );
+        assert_eq!(
+            kept_at(&[], &[("PODGATE_TICKET_FILE", "/")]).unwrap_err(),
+            ["PODGATE_TICKET_FILE: \"/\" can't be used: it names no file"]
         );
     }
 

@@ -4,7 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use governor::clock::{Clock, Reference};
 use governor::nanos::Nanos;
-use podgate_engine::time::{Moment, WallTime};
+use podgate_engine::{
+    digest::digest_of,
+    time::{Moment, WallTime},
+};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Now on the boot clock: it never goes back, and counts through suspension (CLOCK_BOOTTIME).
@@ -18,6 +21,12 @@ pub fn now() -> Moment {
 pub fn wall() -> WallTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     WallTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Which boot of the machine this is: the boot clock begins anew with each. The same number where it cannot be told, so that
+/// a clock that nobody knows is taken to have gone on.
+pub fn boot_id() -> u64 {
+    std::fs::read("/proc/sys/kernel/random/boot_id").map_or(0, |id| digest_of(&id))
 }
 
 /// The boot clock as governor wants it.

@@ -1,21 +1,21 @@
 //! The gate: joins policy, limits and store into answers. Knows no gRPC.
 
 pub mod authorize;
+pub mod booking;
 pub mod documents;
 pub mod grants;
 pub mod in_force;
+mod lanes;
 pub mod policies;
 pub mod refusal;
 
-use std::{
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use podgate_engine::{admission, bucket::Bucket, time::Moment};
+use podgate_engine::desk::REMAINING_MIN;
 
 pub use self::{
-    authorize::{Asked, Authorized, Explained, Outcome},
+    authorize::{Appointments, Asked, Authorized, Explained, Outcome, Patience},
+    booking::Booking,
     documents::{Applied, DocumentError},
     in_force::InForce,
     policies::Policies,
@@ -25,8 +25,9 @@ use crate::{
     authn::{Caller, Role},
     clock,
     config::Config,
+    gate::lanes::Lanes,
     limits::per_ip::PerIpLimit,
-    store::Store,
+    store::{Store, StoreError, desk::KeptDesk},
 };
 
 /// The gate.
@@ -34,26 +35,20 @@ use crate::{
 pub struct Gate {
     per_ip: PerIpLimit,
     policies: Policies,
-    capacity: Mutex<Bucket>,
+    booking: Booking,
+    lanes: Lanes,
     store: Store,
     outcomes: authorize::Outcomes,
 }
 
-/// Time that a call must have left before anything is spent on it: about one group commit.
-const REMAINING_MIN: Duration = Duration::from_millis(2);
-
 impl Gate {
-    /// A gate over an open store, by these settings.
-    pub fn new(config: &Config, store: Store, policies: Policies) -> Self {
-        let now = clock::now();
-        let capacity = match policies.history() {
-            policies::History::None => Bucket::full(config.capacity, now),
-            policies::History::Unknown => Bucket::drained(config.capacity, now),
-        };
+    /// A gate over an open store and what that kept of the desk, by these settings.
+    pub fn new(config: &Config, store: Store, kept: &KeptDesk, policies: Policies) -> Self {
         Self {
             per_ip: PerIpLimit::new(&config.per_ip),
             policies,
-            capacity: Mutex::new(capacity),
+            booking: Booking::new(config.capacity, config.desk, kept),
+            lanes: Lanes::new(),
             store,
             outcomes: authorize::Outcomes::new(),
         }
@@ -69,6 +64,11 @@ impl Gate {
         &self.policies
     }
 
+    /// The desk.
+    pub fn booking(&self) -> &Booking {
+        &self.booking
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
@@ -82,12 +82,15 @@ impl Gate {
         self.per_ip.check(caller.address).map_err(|wait| Refusal::PerIpCalls { wait })
     }
 
-    /// Admits through an app's bucket and the shared capacity: both or neither.
-    fn pass(&self, bucket: &Mutex<Bucket>) -> (admission::Passage, Moment) {
-        let mut app = bucket.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut capacity = self.capacity.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = clock::now();
-        (admission::pass(&mut app, &mut capacity, now), now)
+    /// Has the tickets sealed by a new key where the present one is old, once that is durable.
+    pub async fn renew_keys(&self) -> Result<(), Refusal> {
+        if let Some(renewal) = self.store.renew_keys(&self.booking.keys(), clock::wall()) {
+            let keys = renewal.keys.clone();
+            renewal.written.map_err(Refusal::Store)?.await.map_err(|_| StoreError::Closed)??;
+            self.booking.set_keys(keys);
+            tracing::info!("tickets are sealed by a new key");
+        }
+        Ok(())
     }
 
     /// Ends the gate: what is queued for the store is written.

@@ -1,6 +1,7 @@
 //! Serving: who listens, who works, and how it ends.
 
 pub mod connection;
+pub mod door;
 pub mod http;
 pub mod listener;
 pub mod policy;

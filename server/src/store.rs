@@ -2,6 +2,7 @@
 
 pub mod courier;
 pub mod database;
+pub mod desk;
 pub mod index;
 pub mod record;
 pub mod writer;
@@ -9,10 +10,15 @@ pub mod writer;
 use std::{
     io,
     path::PathBuf,
-    sync::{Arc, mpsc::SyncSender, mpsc::TrySendError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, TrySendError},
+    },
+    time::Duration,
 };
 
-use podgate_engine::{grant::Grant, lease::NewGrant};
+use podgate_engine::{grant::Grant, lease::NewGrant, ticket::Keys, time::WallTime};
 use tokio::sync::oneshot;
 
 pub use self::{
@@ -81,7 +87,18 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 pub struct Store {
     commands: SyncSender<Command>,
     grants: Arc<GrantIndex>,
+    /// When the present key of tickets was made, in milliseconds since 1970.
+    keys_made_at_ms: AtomicU64,
     thread: std::thread::JoinHandle<()>,
+}
+
+/// Keys that are being written.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The keys, not to be used before they are written.
+    pub keys: Keys,
+    /// When they are.
+    pub written: Result<Pending<()>, StoreError>,
 }
 
 /// What comes back of a write, once it is durable.
@@ -101,7 +118,8 @@ impl Store {
                 writer.run(&queue);
             })
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
-        Ok((Self { commands, grants, thread }, kept))
+        let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
+        Ok((Self { commands, grants, keys_made_at_ms, thread }, kept))
     }
 
     /// The living grants, in memory.
@@ -127,6 +145,28 @@ impl Store {
     /// Forgets a document.
     pub fn delete_document(&self, kind: Kind, name: &str) -> Result<Pending<()>, StoreError> {
         self.send(|reply| Command::DeleteDocument(kind, name.to_owned(), reply))
+    }
+
+    /// Writes how far an app's slots may be told, in nanoseconds of the kept clock.
+    pub fn reserve(
+        &self,
+        app: &Arc<str>,
+        frontier_ns: i64,
+        interval: Duration,
+    ) -> Result<Pending<()>, StoreError> {
+        let (app, frontier) = (Arc::clone(app), (frontier_ns, interval));
+        self.send(|reply| Command::Reserve(app, frontier, reply, Courier::of_this_thread()))
+    }
+
+    /// Writes the keys of tickets with a new one, where the present one is old.
+    pub fn renew_keys(&self, keys: &Keys, now: WallTime) -> Option<Renewal> {
+        let made_at = WallTime::from_millis(self.keys_made_at_ms.load(Ordering::Relaxed));
+        let keys = desk::renewed(keys, made_at, now)?;
+        let written = self.send(|reply| Command::PutKeys(desk::encode(&keys, now), reply));
+        if written.is_ok() {
+            self.keys_made_at_ms.store(now.as_millis(), Ordering::Relaxed);
+        }
+        Some(Renewal { keys, written })
     }
 
     fn send<T>(
@@ -239,7 +279,7 @@ mod tests {
         assert_eq!(end(&store, release(second.id, "new")), 1);
         store.close();
         let (store, kept) = Store::open(home.path(), 10).unwrap();
-        assert!(!kept.is_new && store.grants().is_empty());
+        assert!(!kept.desk.is_new && store.grants().is_empty());
         assert!(grant(&store, new_grant([10, 0, 0, 1], "", "next")).unwrap().id > second.id);
     }
 

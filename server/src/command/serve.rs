@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
+    time::MissedTickBehavior,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tracing::{error, info, warn};
@@ -23,7 +24,7 @@ use crate::{
     clock,
     command::{complain, exit_code, settings},
     config::Config,
-    gate::{Gate, Policies, policies::History},
+    gate::{Gate, Policies},
     grpc::service::{Flow, Services, report},
     serve::{
         http::{Pages, router},
@@ -39,6 +40,9 @@ use crate::{
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often one shard of the per-IP limiter forgets; all of them in about half a minute.
 const EVICT_EVERY: Duration = Duration::from_millis(500);
+
+/// How often what no-shows leave is given to parked callers.
+const CALL_EARLY_EVERY: Duration = Duration::from_millis(10);
 
 /// Open files beside the connections: the store, the listeners, the runtimes.
 const OPEN_BESIDE: u64 = 64;
@@ -92,11 +96,9 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
     let metrics = telemetry::install_metrics()?;
     let refuse = |source| ServeError::Store { directory: config.store.clone(), source };
     let (store, kept) = Store::open(&config.store, config.grants_max).map_err(refuse)?;
-    let history = if kept.is_new { History::None } else { History::Unknown };
     let files = config.profiles.is_none().then(Documents::default);
-    let policies =
-        Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults, history);
-    let gate = Arc::new(Gate::new(config, store, policies));
+    let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults);
+    let gate = Arc::new(Gate::new(config, store, &kept.desk, policies));
 
     let bind = |setting, address| {
         listener::bind(address).map_err(|source| ServeError::Bind { setting, address, source })
@@ -226,16 +228,23 @@ async fn wait_for_end(bell: Option<crate::source::watch::Bell>) -> io::Result<()
 
 async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::PrometheusHandle) {
     let mut shard = 0;
+    let mut call_early = tokio::time::interval(CALL_EARLY_EVERY);
+    call_early.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut evict = tokio::time::interval(EVICT_EVERY);
     let mut sweep = tokio::time::interval(UPKEEP_EVERY);
     loop {
         tokio::select! {
+            _ = call_early.tick() => gate.booking().call_early(),
             _ = evict.tick() => {
                 let shards = gate.per_ip().evict(shard, clock::now());
                 shard = (shard + 1) % shards;
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();
+                gate.booking().sweep();
+                if let Err(failure) = gate.renew_keys().await {
+                    warn!(error = %failure, "the keys of tickets stay as they are for now");
+                }
                 match gate.sweep().await {
                     Ok(0) => {}
                     Ok(expired) => info!(expired, "grants have expired"),

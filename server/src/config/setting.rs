@@ -85,6 +85,20 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.capacity.rate", "capacity-rate", "5000/s", "RATE", "Admissions of all apps together"),
     setting("limits.capacity.burst", "capacity-burst", "500", "N", "Admissions of all apps at once"),
+    setting(
+        "limits.parkedCalls",
+        "max-parked-calls",
+        "8192",
+        "N",
+        "Calls that wait for a near slot at once; further ones get a ticket",
+    ),
+    setting(
+        "limits.bookings",
+        "max-bookings",
+        "1000000",
+        "N",
+        "Slots booked at once; beyond, callers are pushed back",
+    ),
     setting("limits.connections.max", "max-connections", "16384", "N", "Connections held at once"),
     setting(
         "limits.connections.perAddress",
@@ -98,6 +112,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.messageBytes", "max-message-bytes", "131072", "N", "Largest request, in bytes"),
     setting("defaults.limits.rate", "default-rate", "50/s", "RATE", "Rate of an app whose profile sets none"),
     setting("defaults.limits.burst", "default-burst", "100", "N", "Burst of an app whose profile sets none"),
+    setting(
+        "defaults.limits.horizon",
+        "default-horizon",
+        "2m",
+        "DURATION",
+        "How far ahead slots are booked where the profile sets none; less at rates for which that is too many",
+    ),
     setting(
         "defaults.lease.maxAge",
         "default-max-age",

@@ -11,8 +11,9 @@ use std::{
 
 use ipnet::Ipv6Net;
 use podgate_engine::{
+    desk::DeskLimits,
     fault::shown,
-    profile::MAX_AGE_BOUNDS,
+    profile::{HORIZON_BOUNDS, MAX_AGE_BOUNDS, check_horizon},
     quota::{Quota, parse_burst},
 };
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub per_ip: PerIp,
     /// The capacity that all apps share.
     pub capacity: Quota,
+    /// What booking is bounded by.
+    pub desk: DeskLimits,
     /// Most living grants.
     pub grants_max: usize,
     /// Limits on connections and calls.
@@ -84,6 +87,8 @@ pub struct Connections {
 pub struct Defaults {
     /// An app's bucket.
     pub quota: Quota,
+    /// How far ahead slots are booked.
+    pub horizon: Duration,
     /// Longest life of a grant.
     pub max_age: Duration,
 }
@@ -129,6 +134,7 @@ struct Values<'a> {
 impl Values<'_> {
     fn read(&mut self) -> Config {
         self.value("insecure", false, |text| text.parse().map_err(|_| "expected true or false".to_owned()));
+        let defaults = self.defaults();
         Config {
             listen: self.address("listen"),
             http: self.address("http"),
@@ -154,6 +160,10 @@ impl Values<'_> {
                 pod_cidrs: self.pod_cidrs(),
             },
             capacity: self.quota("limits.capacity.rate", "limits.capacity.burst"),
+            desk: DeskLimits {
+                parked_max: self.number("limits.parkedCalls", 0, 1_000_000),
+                bookings_max: self.number("limits.bookings", 1, 100_000_000),
+            },
             grants_max: self.number("limits.grants", 1, 100_000_000),
             connections: Connections {
                 max: self.number("limits.connections.max", 1, 1_000_000),
@@ -161,11 +171,17 @@ impl Values<'_> {
                 calls_in_flight: self.number("limits.callsInFlight", 1, 1_000_000),
                 message_bytes: self.number("limits.messageBytes", 1024, 4 << 20),
             },
-            defaults: Defaults {
-                quota: self.quota("defaults.limits.rate", "defaults.limits.burst"),
-                max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS),
-            },
+            defaults,
         }
+    }
+
+    fn defaults(&mut self) -> Defaults {
+        let quota = self.quota("defaults.limits.rate", "defaults.limits.burst");
+        let horizon = self.value("defaults.limits.horizon", HORIZON_BOUNDS.0, |text| {
+            let horizon = bounded_duration(text, HORIZON_BOUNDS)?;
+            parsed(check_horizon(quota.rate, horizon)).map(|()| horizon)
+        });
+        Defaults { quota, horizon, max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS) }
     }
 
     fn row(key: &str) -> &'static Setting {
@@ -213,14 +229,7 @@ impl Values<'_> {
     }
 
     fn duration(&mut self, key: &str, (shortest, longest): (Duration, Duration)) -> Duration {
-        self.value(key, shortest, |text| {
-            let duration = parse_duration(text)?;
-            if (shortest..=longest).contains(&duration) {
-                return Ok(duration);
-            }
-            let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
-            Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
-        })
+        self.value(key, shortest, |text| bounded_duration(text, (shortest, longest)))
     }
 
     fn quota(&mut self, rate: &str, burst: &str) -> Quota {
@@ -254,6 +263,15 @@ impl Values<'_> {
                 .collect())
         })
     }
+}
+
+fn bounded_duration(text: &str, (shortest, longest): (Duration, Duration)) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if (shortest..=longest).contains(&duration) {
+        return Ok(duration);
+    }
+    let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
+    Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
 }
 
 fn parsed<T, E: Display>(result: Result<T, E>) -> Result<T, String> {

@@ -1,27 +1,25 @@
 //! Authorize and Explain: the way of a call through the gate.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, PoisonError},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use metrics::Counter;
 use podgate_engine::{
-    admission::Passage,
-    bucket::Bucket,
     decision::{Denial, Ruling},
+    desk::{BucketState, Question, Turn},
     destination::Destination,
-    grant::{Allowed, Basis, Grant, allowed_by},
+    digest::digest_of,
+    grant::{self, Basis, Grant, allowed_by},
     lease::NewGrant,
     policy::{AppIndex, Standing},
     subject::Subject,
+    time::Moment,
 };
 use tracing::debug;
 
 use crate::{
     authn::{Caller, Role},
     clock,
-    gate::{Gate, InForce, Refusal, in_force::Settled},
+    gate::{Gate, InForce, Refusal, booking, in_force::Settled, lanes::Lane},
     store::{StoreError, index::PlaceRef},
 };
 
@@ -39,6 +37,28 @@ pub struct Asked {
     pub addresses: Vec<IpAddr>,
     /// What it wants to reach; none: all that the profile allows.
     pub destinations: Arc<[Destination]>,
+}
+
+/// How a caller can wait.
+#[derive(Clone, Debug)]
+pub struct Patience {
+    /// Time left until this call has to be answered.
+    pub answer_within: Duration,
+    /// How long it can wait in all.
+    pub wait_budget: Duration,
+    /// Whether it understands `deferred`.
+    pub appointments: Appointments,
+    /// The ticket that it bears; empty: none.
+    pub ticket: Vec<u8>,
+}
+
+/// Whether a caller understands `deferred`, and comes back with its ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appointments {
+    /// It does.
+    Kept,
+    /// It does not: it is told by RetryInfo when to come.
+    Unknown,
 }
 
 /// The answer to a request for access.
@@ -63,6 +83,13 @@ pub enum Outcome {
     Granted(Arc<Grant>),
     /// Denied.
     Denied(Denial),
+    /// A slot is booked; the caller comes back when it is due.
+    Deferred {
+        /// Until the slot, from when the call was received.
+        delay: Duration,
+        /// Proof of the booking.
+        ticket: Vec<u8>,
+    },
 }
 
 /// A decision without effect.
@@ -73,34 +100,40 @@ pub struct Explained {
     /// Revision of the policy that decided.
     pub revision: u64,
     /// The app's bucket as it stands, for those who may see it.
-    pub bucket: Option<Bucket>,
+    pub bucket: Option<BucketState>,
 }
 
 impl Gate {
-    /// Decides about a request for access; admits and records it where it is allowed.
-    pub async fn authorize(&self, caller: &Caller, asked: &Asked) -> Result<Authorized, Refusal> {
+    /// Decides about a request for access; has it wait for its turn, and admits and records it where it is allowed.
+    pub async fn authorize(
+        &self,
+        caller: &Caller,
+        asked: &Asked,
+        patience: &Patience,
+    ) -> Result<Authorized, Refusal> {
         prove_address(caller, asked)?;
-        let (authorized, pending) = {
-            let in_force = self.policies.in_force()?;
-            let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
-            match self.decide_and_admit(in_force, asked)? {
-                Admitted::Answered(authorized) => return Ok(self.note(asked, authorized)),
-                Admitted::Recording { settled, revision, new } => {
-                    ((settled, revision), self.store.grant(*new)?)
-                }
-            }
+        let allowed = match self.decide(asked)? {
+            Decided::Answered(authorized) => return Ok(self.note(asked, authorized)),
+            Decided::Allowed(allowed) => allowed,
         };
-        let (settled, revision) = authorized;
+        let (allowed, admitted_at) = match self.take_turn(asked, patience, allowed).await? {
+            Admission::Answered(authorized) => return Ok(self.note(asked, authorized)),
+            Admission::Admitted(allowed, admitted_at) => (allowed, admitted_at),
+        };
+        let pending = self.store.grant(self.new_grant(asked, &allowed, admitted_at))?;
+        let Allowed { settled, revision, .. } = allowed;
         let grant = pending.await.map_err(|_| StoreError::Closed)??;
         Ok(self.note(asked, Authorized { settled, outcome: Outcome::Granted(grant), revision }))
     }
 
-    fn decide_and_admit(&self, in_force: &InForce, asked: &Asked) -> Result<Admitted, Refusal> {
+    fn decide(&self, asked: &Asked) -> Result<Decided, Refusal> {
+        let in_force = self.policies.in_force()?;
+        let in_force = in_force.as_ref().ok_or(Refusal::NoPolicy)?;
         let policy = in_force.policy();
         let revision = policy.revision();
         let standing = policy.standing(&asked.app, &asked.subject);
         let settled = in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
-        let answered = |settled, outcome| Ok(Admitted::Answered(Authorized { settled, outcome, revision }));
+        let answered = |settled, outcome| Ok(Decided::Answered(Authorized { settled, outcome, revision }));
         let (app, shadow) = match (settled.decision.ruling, standing) {
             (Ruling::Common, _) => return answered(settled, Outcome::Common),
             (Ruling::Denied(denial), _) => return answered(settled, Outcome::Denied(denial)),
@@ -110,26 +143,88 @@ impl Gate {
                 return answered(settled, Outcome::Denied(Denial::SubjectNotListed));
             }
         };
-        let app_revision = policy.app_revision(app);
-        if let Some(grant) = self.held(asked, settled.request, app_revision) {
-            return answered(settled, Outcome::Repeated(grant));
-        }
-        let (passage, admitted_at) = self.pass(in_force.bucket(app));
-        match passage {
-            Passage::Refused { by, wait } => Err(Refusal::Rate { by, wait }),
-            Passage::Admitted => {
-                let new = NewGrant {
-                    app: policy.profile(app).document.name.shared(),
-                    subject: Arc::clone(&asked.subject),
-                    allowed: self.with_carried(in_force, asked, standing, &settled.allowed, app_revision),
-                    request: settled.request,
-                    admitted_at,
-                    max_age: in_force.max_age(app),
-                    revision: app_revision,
-                    shadow,
-                };
-                Ok(Admitted::Recording { settled, revision, new: Box::new(new) })
+        match self.held(asked, settled.request, policy.app_revision(app)) {
+            Some(grant) => answered(settled, Outcome::Repeated(grant)),
+            None => {
+                let in_force = Arc::clone(in_force);
+                Ok(Decided::Allowed(Allowed { in_force, settled, app, standing, revision, shadow }))
             }
+        }
+    }
+
+    /// Books the caller's turn, and waits for it where it is near. What was decided before a wait is decided again after.
+    async fn take_turn(
+        &self,
+        asked: &Asked,
+        patience: &Patience,
+        allowed: Allowed,
+    ) -> Result<Admission, Refusal> {
+        let deadline =
+            clock::now().offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
+        let Allowed { in_force, settled, app, revision, .. } = &allowed;
+        let profile = &in_force.policy().profile(*app).document;
+        let (name, uid, request) = (profile.name.shared(), asked.subject.kind.uid(), settled.request);
+        let ticket = self.booking.verify(&patience.ticket, &name, uid, request);
+        let lane = if ticket.is_some() { Lane::Holder } else { Lane::Newcomer };
+        let lane = self.lanes.enter(lane).await?;
+        let horizon = in_force.horizon(*app);
+        let mut question = Question {
+            app: &name,
+            quota: in_force.quota(*app),
+            horizon,
+            priority: profile.priority,
+            holder: booking::holder(asked.subject.address),
+            request: digest_of(&(uid, request)),
+            answer_within: patience.answer_within,
+            wait_budget: patience.wait_budget,
+            ticket,
+        };
+        let taken = self.booking.ask(&mut question, deadline);
+        match taken.turn {
+            Turn::Admitted(_) => Ok(Admission::Admitted(allowed, taken.at)),
+            Turn::PushedBack(by) => Err(Refusal::PushedBack { by, horizon }),
+            Turn::TooLate => Err(Refusal::DeadlineTooShort),
+            Turn::Parked { slot, id } => {
+                drop(lane);
+                let admitted_at = self.booking.wait(&name, slot, id, taken).await?;
+                match self.decide(asked)? {
+                    Decided::Answered(authorized) => Ok(Admission::Answered(authorized)),
+                    Decided::Allowed(allowed) => Ok(Admission::Admitted(allowed, admitted_at)),
+                }
+            }
+            Turn::Deferred { slot, reserve } => {
+                if let Some(until) = reserve {
+                    let frontier_ns = self.booking.to_kept(until);
+                    let pending = self.store.reserve(&name, frontier_ns, question.quota.rate.interval())?;
+                    pending.await.map_err(|_| StoreError::Closed)??;
+                    self.booking.reserved(&name, until);
+                }
+                let delay = slot.since(taken.at);
+                match patience.appointments {
+                    Appointments::Unknown => Err(Refusal::Booked { delay }),
+                    Appointments::Kept => {
+                        let ticket = self.booking.ticket(&name, uid, request, slot);
+                        let (settled, outcome) = (Arc::clone(settled), Outcome::Deferred { delay, ticket });
+                        Ok(Admission::Answered(Authorized { settled, outcome, revision: *revision }))
+                    }
+                }
+            }
+        }
+    }
+
+    fn new_grant(&self, asked: &Asked, allowed: &Allowed, admitted_at: Moment) -> NewGrant {
+        let Allowed { in_force, settled, app, standing, shadow, .. } = allowed;
+        let policy = in_force.policy();
+        let revision = policy.app_revision(*app);
+        NewGrant {
+            app: policy.profile(*app).document.name.shared(),
+            subject: Arc::clone(&asked.subject),
+            allowed: self.with_carried(in_force, asked, *standing, &settled.allowed, revision),
+            request: settled.request,
+            admitted_at,
+            max_age: in_force.max_age(*app),
+            revision,
+            shadow: *shadow,
         }
     }
 
@@ -148,9 +243,9 @@ impl Gate {
         in_force: &InForce,
         asked: &Asked,
         standing: Standing,
-        allowed: &Arc<[Allowed]>,
+        allowed: &Arc<[grant::Allowed]>,
         revision: u64,
-    ) -> Arc<[Allowed]> {
+    ) -> Arc<[grant::Allowed]> {
         let place = PlaceRef { cluster: &asked.subject.cluster, address: asked.subject.address };
         let (uid, now) = (asked.subject.kind.uid(), clock::wall());
         let grants = self.store.grants().at(place);
@@ -176,6 +271,7 @@ impl Gate {
             Outcome::Repeated(_) => ("repeated", &self.outcomes.repeated),
             Outcome::Granted(_) => ("granted", &self.outcomes.granted),
             Outcome::Denied(_) => ("denied", &self.outcomes.denied),
+            Outcome::Deferred { .. } => ("deferred", &self.outcomes.deferred),
         };
         counter.increment(1);
         debug!(
@@ -197,10 +293,12 @@ impl Gate {
         let policy = in_force.policy();
         let standing = policy.standing(&asked.app, &asked.subject);
         let settled = in_force.decide(standing, &asked.subject.cluster, Arc::clone(&asked.destinations));
-        let copy =
-            |app: AppIndex| in_force.bucket(app).lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = |app: AppIndex| {
+            let name = policy.profile(app).document.name.as_str();
+            self.booking.state(name, in_force.quota(app), in_force.horizon(app))
+        };
         let bucket = match caller.role {
-            Role::Operator => standing.app().map(copy),
+            Role::Operator => standing.app().map(state),
             Role::Pod => None,
         };
         Ok(Explained { settled, revision: policy.revision(), bucket })
@@ -214,6 +312,7 @@ pub(crate) struct Outcomes {
     repeated: Counter,
     granted: Counter,
     denied: Counter,
+    deferred: Counter,
 }
 
 impl Outcomes {
@@ -224,13 +323,33 @@ impl Outcomes {
             repeated: counter("repeated"),
             granted: counter("granted"),
             denied: counter("denied"),
+            deferred: counter("deferred"),
         }
     }
 }
 
-enum Admitted {
+/// What a decision comes to.
+enum Decided {
+    /// It is answered from memory.
     Answered(Authorized),
-    Recording { settled: Arc<Settled>, revision: u64, new: Box<NewGrant> },
+    /// It is allowed, for a token.
+    Allowed(Allowed),
+}
+
+/// A request that is allowed, and by what.
+struct Allowed {
+    in_force: Arc<InForce>,
+    settled: Arc<Settled>,
+    app: AppIndex,
+    standing: Standing,
+    revision: u64,
+    shadow: bool,
+}
+
+/// What came of a turn.
+enum Admission {
+    Answered(Authorized),
+    Admitted(Allowed, Moment),
 }
 
 fn prove_address(caller: &Caller, asked: &Asked) -> Result<(), Refusal> {

@@ -11,15 +11,6 @@ use crate::{
     source::directory::Documents,
 };
 
-/// What is known of admissions before this process began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum History {
-    /// There were none: the store is new.
-    None,
-    /// There may have been some just now: buckets begin without their burst.
-    Unknown,
-}
-
 /// Policy, as it is in force and as it was written.
 #[derive(Debug)]
 pub struct Policies {
@@ -27,7 +18,6 @@ pub struct Policies {
     written: Mutex<Written>,
     faults: ArcSwap<Vec<String>>,
     defaults: Defaults,
-    history: History,
 }
 
 /// The documents as they were written.
@@ -41,21 +31,15 @@ pub struct Written {
 
 impl Policies {
     /// Policy from the API's documents; `files` says whether there are none to wait for.
-    pub fn new(api: Documents, files: Option<Documents>, defaults: Defaults, history: History) -> Self {
+    pub fn new(api: Documents, files: Option<Documents>, defaults: Defaults) -> Self {
         let policies = Self {
             in_force: ArcSwapOption::empty(),
             written: Mutex::new(Written { files, api }),
             faults: ArcSwap::default(),
             defaults,
-            history,
         };
         policies.swap(&policies.written());
         policies
-    }
-
-    /// What is known of admissions before.
-    pub fn history(&self) -> History {
-        self.history
     }
 
     /// The policy in force. The guard is short-lived; for anything that waits, clone the `Arc`.
@@ -100,17 +84,13 @@ impl Policies {
         profiles.extend(files.profiles.iter().map(|(name, profile)| (Arc::clone(name), profile.clone())));
         common.extend(files.common.iter().map(|(name, ports)| (Arc::clone(name), ports.clone())));
         let policy = PolicySet::compile(profiles, common);
-        let before = self.in_force.load_full();
-        // Only what is there at the start may have admitted before it; an app that comes later is new.
-        let history = if before.is_some() { History::None } else { self.history };
-        let now = clock::now();
-        let in_force = InForce::new(policy, before.as_deref(), self.defaults, history, now);
+        let in_force = InForce::new(policy, self.defaults);
         let policy = in_force.policy();
         info!(
             profiles = policy.profiles().len(),
             common_ports = policy.common().len(),
             revision = format!("{:016x}", policy.revision()),
-            compile_ms = now.since(began).as_millis() as u64,
+            compile_ms = clock::now().since(began).as_millis() as u64,
             "policy is in force"
         );
         metrics::gauge!("podgate_policy_profiles").set(policy.profiles().len() as f64);

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use podgate_engine::admission::Limit;
+use podgate_engine::desk::Limit;
 
 use crate::store::StoreError;
 
@@ -26,17 +26,27 @@ pub enum Refusal {
         /// How long until it may call again.
         wait: Duration,
     },
-    /// The app's bucket or the shared capacity has no token.
+    /// The app's bucket or the shared capacity has no slot within the horizon, or within what the caller can wait.
+    /// Nothing was booked.
     #[error("{}", match .by {
-        Limit::App => "the app's rate is used up",
-        Limit::Capacity => "the gateway's capacity is used up",
+        Limit::App => "the app's rate is booked for as long as the caller can wait; nothing was booked",
+        Limit::Capacity => "the gateway's capacity is booked for as long as the caller can wait; nothing was booked",
     })]
-    Rate {
+    PushedBack {
         /// Which of the two.
         by: Limit,
-        /// How long until both would have one.
-        wait: Duration,
+        /// How far ahead slots are booked.
+        horizon: Duration,
     },
+    /// A slot is booked, but the caller knows no `deferred`.
+    #[error("a slot is booked for this caller; the same request is admitted when it comes at that time")]
+    Booked {
+        /// How long until the slot.
+        delay: Duration,
+    },
+    /// A later call of the same caller waits in its place.
+    #[error("a later call of the same caller has taken its place")]
+    Superseded,
     /// The request names addresses, and the one that it comes from is not among them.
     #[error("the call comes from {0}, which is not among the pod's addresses")]
     AddressNotProven(IpAddr),

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use podgate_engine::{decision::Ruling, digest::hex, grant::GrantId};
 use podgate_proto::v1::{self, authorization_service_server::AuthorizationService};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
     authn::Caller,
-    clock,
     gate::{Authorized, Gate, Outcome, grants::Checked},
     grpc::{
         convert::{decision, fields::Fields, grant, request},
+        service::CALL_WITHIN_MAX,
         status::not_served,
+        timeout,
     },
     wording,
 };
@@ -40,10 +41,18 @@ impl AuthorizationService for Authorization {
         if request.get_ref().barrier {
             return Err(not_served("Authorize with a barrier"));
         }
-        let asked = request::authorize(request.into_inner(), self.caller.address)?;
-        let Authorized { settled, outcome, revision } = self.gate.authorize(&self.caller, &asked).await?;
+        let timeout = request.metadata().get(timeout::HEADER).map(MetadataValue::as_bytes);
+        let answer_within = timeout.and_then(timeout::parse).unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX);
+        let (asked, patience) = request::authorize(request.into_inner(), self.caller.address, answer_within)?;
+        let Authorized { settled, outcome, revision } =
+            self.gate.authorize(&self.caller, &asked, &patience).await?;
         let decision = &settled.decision;
         let (origin, held) = match outcome {
+            Outcome::Deferred { delay, ticket } => {
+                let delay = prost_types::Duration::try_from(delay).ok();
+                let deferred = v1::Deferred { delay, ticket };
+                return Ok(answer(v1::authorize_response::Outcome::Deferred(deferred), revision));
+            }
             Outcome::Common => (v1::GrantOrigin::Common, None),
             Outcome::Repeated(held) => (v1::GrantOrigin::Repeated, Some(held)),
             Outcome::Granted(held) => (v1::GrantOrigin::Fresh, Some(held)),
@@ -129,14 +138,13 @@ impl AuthorizationService for Authorization {
             Ruling::Common | Ruling::Allowed | Ruling::Shadowed => (true, v1::DenialReason::Unspecified),
             Ruling::Denied(denial) => (false, decision::reason(denial)),
         };
-        let now = clock::now();
         Ok(Response::new(v1::ExplainResponse {
             allowed,
             decisions: decision::decisions(decision),
             reason: reason.into(),
             explanation: wording::ruling(&asked.app, &asked.subject, decision),
             policy_revision: hex(explained.revision),
-            bucket: explained.bucket.map(|bucket| decision::bucket(&bucket, now)),
+            bucket: explained.bucket.as_ref().map(decision::bucket),
         }))
     }
 }

@@ -68,18 +68,35 @@ impl std::fmt::Debug for Services {
     }
 }
 
-/// Calls in flight, and whether new ones are taken.
+/// Calls in flight, and whether new ones are taken. The Portal's have a lane of their own: a storm of pods must not keep
+/// the platform engineer from looking at it.
 #[derive(Debug)]
 pub struct Flow {
-    in_flight: AtomicUsize,
-    in_flight_max: usize,
+    pods: AtomicUsize,
+    pods_max: usize,
+    portal: AtomicUsize,
     draining: AtomicBool,
 }
 
+/// Calls of the Portal at once.
+const PORTAL_CALLS_MAX: usize = 256;
+
+/// Whose call it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    Pods,
+    Portal,
+}
+
 impl Flow {
-    /// At most `in_flight_max` calls at once.
+    /// At most `in_flight_max` calls of pods at once.
     pub fn new(in_flight_max: usize) -> Self {
-        Self { in_flight: AtomicUsize::new(0), in_flight_max, draining: AtomicBool::new(false) }
+        Self {
+            pods: AtomicUsize::new(0),
+            pods_max: in_flight_max,
+            portal: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+        }
     }
 
     /// Takes no more calls.
@@ -97,29 +114,49 @@ impl Flow {
 
     /// Calls being worked on.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.pods.load(Ordering::Relaxed) + self.portal.load(Ordering::Relaxed)
     }
 
-    fn enter(self: &Arc<Self>) -> Result<InFlight, Refusal> {
-        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
-        let entered = InFlight(Arc::clone(self));
+    /// Takes a call, unless there are too many beside the `parked` ones, which only wait.
+    fn enter(self: &Arc<Self>, line: Line, parked: usize) -> Result<InFlight, Refusal> {
+        let before = self.count(line).fetch_add(1, Ordering::Relaxed);
+        let entered = InFlight { flow: Arc::clone(self), line };
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::Draining);
         }
-        if before >= self.in_flight_max {
+        let is_full = match line {
+            Line::Pods => before.saturating_sub(parked) >= self.pods_max,
+            Line::Portal => before >= PORTAL_CALLS_MAX,
+        };
+        if is_full {
+            let lane = match line {
+                Line::Pods => "pods",
+                Line::Portal => "portal",
+            };
+            metrics::counter!("podgate_shed_total", "lane" => lane).increment(1);
             return Err(Refusal::Overloaded);
         }
         Ok(entered)
+    }
+
+    fn count(&self, line: Line) -> &AtomicUsize {
+        match line {
+            Line::Pods => &self.pods,
+            Line::Portal => &self.portal,
+        }
     }
 }
 
 /// A call being worked on; dropped when it is done, or when its caller is gone.
 #[derive(Debug)]
-struct InFlight(Arc<Flow>);
+struct InFlight {
+    flow: Arc<Flow>,
+    line: Line,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.flow.count(self.line).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -156,6 +193,11 @@ impl Services {
         &self.flow
     }
 
+    /// Whether this caller was told to come about now.
+    pub(crate) fn expects(&self, caller: Caller) -> bool {
+        self.gate.booking().is_due(caller.address)
+    }
+
     /// The services for a caller's connection.
     pub fn serve(self, caller: Caller) -> Served {
         let authorization = Authorization::new(Arc::clone(&self.gate), caller);
@@ -175,7 +217,7 @@ impl Served {
         let message_bytes = *message_bytes;
         let path = request.uri().path();
         let (is_health, is_authorization) = (HEALTH.contains(&path), path.starts_with(AUTHORIZATION));
-        let timeout = request.headers().get("grpc-timeout").map(http::HeaderValue::as_bytes);
+        let timeout = request.headers().get(timeout::HEADER).map(http::HeaderValue::as_bytes);
         let timeout = timeout.and_then(timeout::parse);
         let entered = if is_health {
             Ok(None)
@@ -183,7 +225,9 @@ impl Served {
             // Refused before a byte of a message is read that only an operator may send.
             Err(Refusal::RoleNotAllowed)
         } else {
-            flow.enter().and_then(|entered| gate.enter(&self.caller, timeout).map(|()| Some(entered)))
+            let line = if is_authorization { Line::Pods } else { Line::Portal };
+            flow.enter(line, gate.booking().parked())
+                .and_then(|entered| gate.enter(&self.caller, timeout).map(|()| Some(entered)))
         };
         let work = match entered {
             Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
@@ -228,7 +272,7 @@ async fn within(
 }
 
 /// Longest time that a call may take until its response begins, whatever it asks.
-const CALL_WITHIN_MAX: Duration = Duration::from_secs(10);
+pub(crate) const CALL_WITHIN_MAX: Duration = Duration::from_secs(10);
 /// Largest profile or common-ports document in a message, in bytes.
 const DOCUMENT_BYTES_MAX: usize = 4 << 20;
 
@@ -257,13 +301,17 @@ mod tests {
     #[test]
     fn calls_in_flight_are_bounded_and_counted_down() {
         let flow = Arc::new(Flow::new(2));
-        let first = flow.enter().unwrap();
-        let _second = flow.enter().unwrap();
-        assert!(matches!(flow.enter(), Err(Refusal::Overloaded)));
-        drop(first);
-        assert_eq!(flow.in_flight(), 1);
+        let pods = |parked| flow.enter(Line::Pods, parked);
+        let first = pods(0).unwrap();
+        let second = pods(0).unwrap();
+        assert!(matches!(pods(0), Err(Refusal::Overloaded)));
+        let third = pods(1).unwrap();
+        let portal = flow.enter(Line::Portal, 0).unwrap();
+        assert_eq!(flow.in_flight(), 4);
+        drop((first, second, third, portal));
+        assert_eq!(flow.in_flight(), 0);
         flow.drain();
-        assert!(matches!(flow.enter(), Err(Refusal::Draining)));
-        assert_eq!(flow.in_flight(), 1);
+        assert!(matches!(pods(0), Err(Refusal::Draining)));
+        assert_eq!(flow.in_flight(), 0);
     }
 }

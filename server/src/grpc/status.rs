@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Response;
-use podgate_engine::admission::Limit;
+use podgate_engine::desk::Limit;
 use rand::RngExt as _;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -30,8 +30,10 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::DeadlineTooShort => (Code::DeadlineExceeded, "DEADLINE_TOO_SHORT"),
         Refusal::DeadlinePassed => (Code::DeadlineExceeded, "DEADLINE_PASSED"),
         Refusal::PerIpCalls { .. } => (Code::ResourceExhausted, "PER_IP_CALLS"),
-        Refusal::Rate { by: Limit::App, .. } => (Code::ResourceExhausted, "APP_RATE"),
-        Refusal::Rate { by: Limit::Capacity, .. } => (Code::ResourceExhausted, "CAPACITY"),
+        Refusal::PushedBack { by: Limit::App, .. } => (Code::ResourceExhausted, "APP_RATE"),
+        Refusal::PushedBack { by: Limit::Capacity, .. } => (Code::ResourceExhausted, "CAPACITY"),
+        Refusal::Booked { .. } => (Code::ResourceExhausted, "BOOKED"),
+        Refusal::Superseded => (Code::Aborted, "SUPERSEDED"),
         Refusal::AddressNotProven(_) => (Code::PermissionDenied, "ADDRESS_NOT_PROVEN"),
         Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
         Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
@@ -43,14 +45,22 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
     };
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     match refusal {
-        Refusal::PerIpCalls { wait } | Refusal::Rate { wait, .. } => {
-            let subject = match refusal {
-                Refusal::Rate { by: Limit::App, .. } => "app",
-                Refusal::Rate { .. } => "gateway",
-                _ => "address",
-            };
+        Refusal::PerIpCalls { wait } => {
             details.set_retry_info(Some(spread(*wait)));
+            details.add_quota_failure_violation("address", refusal.to_string());
+        }
+        Refusal::PushedBack { by, horizon } => {
+            let subject = match by {
+                Limit::App => "app",
+                Limit::Capacity => "gateway",
+            };
+            details.set_retry_info(Some(between(*horizon / 2, *horizon)));
             details.add_quota_failure_violation(subject, refusal.to_string());
+        }
+        // Exact, since it is booked for this caller and nobody else.
+        Refusal::Booked { delay } => {
+            details.set_retry_info(Some(*delay));
+            details.add_quota_failure_violation("app", refusal.to_string());
         }
         Refusal::NoPolicy | Refusal::Overloaded | Refusal::Draining | Refusal::Store(_) => {
             details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
@@ -58,6 +68,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::Fields(_)
         | Refusal::DeadlineTooShort
         | Refusal::DeadlinePassed
+        | Refusal::Superseded
         | Refusal::AddressNotProven(_)
         | Refusal::RoleNotAllowed => {}
     }
@@ -166,10 +177,12 @@ mod tests {
 
     #[test]
     fn a_throttled_caller_learns_when_to_come_and_why() {
-        let status = from_refusal(&Refusal::Rate { by: Limit::App, wait: Duration::from_secs(2) });
+        let horizon = Duration::from_secs(120);
+        let status = from_refusal(&Refusal::PushedBack { by: Limit::App, horizon });
         assert_eq!(status.code(), Code::ResourceExhausted);
         let details = status.get_error_details();
-        assert!(details.retry_info().unwrap().retry_delay.unwrap() >= Duration::from_secs(2));
+        let told = details.retry_info().unwrap().retry_delay.unwrap();
+        assert!((horizon / 2..=horizon).contains(&told), "{told:?}");
         assert_eq!(details.error_info().unwrap().reason, "APP_RATE");
         assert_eq!(details.quota_failure().unwrap().violations.len(), 1);
     }

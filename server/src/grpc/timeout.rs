@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The header.
+pub const HEADER: &str = "grpc-timeout";
+
 /// Reads a timeout: at most eight digits and a unit (gRPC over HTTP/2, "Timeout"). One that cannot be read is taken as
 /// none, as grpc-go does.
 pub fn parse(text: &[u8]) -> Option<Duration> {

@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -18,7 +18,11 @@ use tracing::debug;
 use crate::{
     authn::Caller,
     grpc::service::Services,
-    serve::{listener::Accepted, workers::Shutdown},
+    serve::{
+        door::{Door, PERMIT_LASTS, Permit, Visitor},
+        listener::Accepted,
+        workers::Shutdown,
+    },
 };
 
 /// Calls at once on one connection.
@@ -40,8 +44,59 @@ const PROBES: TcpKeepalive = TcpKeepalive::new()
 /// Who connects asks soon, or makes room for those who do.
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 
+/// How a connection's first request is waited for.
+#[derive(Debug)]
+struct Entry {
+    has_called: AtomicBool,
+    permit: Mutex<Option<Permit>>,
+}
+
+impl Entry {
+    fn note_call(&self) {
+        if !self.has_called.swap(true, Ordering::Relaxed) {
+            self.give_back();
+        }
+    }
+
+    fn has_called(&self) -> bool {
+        self.has_called.load(Ordering::Relaxed)
+    }
+
+    fn give_back(&self) {
+        drop(self.permit.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Waits until a connection has sent something, and then for its turn; none where it should end.
+async fn wait_for_turn(
+    stream: &TcpStream,
+    caller: Caller,
+    services: &Services,
+    door: &Arc<Door>,
+    shutdown: &mut watch::Receiver<Shutdown>,
+) -> Option<Permit> {
+    let has_sent = tokio::time::timeout(FIRST_CALL_WITHIN, stream.readable());
+    tokio::select! {
+        sent = has_sent => if sent.is_err() {
+            metrics::counter!("podgate_connections_idle_total").increment(1);
+            return None;
+        },
+        _ = shutdown.changed() => return None,
+    }
+    let visitor = if services.expects(caller) { Visitor::Expected } else { Visitor::Newcomer };
+    tokio::select! {
+        permit = door.enter(caller.address, visitor) => permit,
+        _ = shutdown.changed() => None,
+    }
+}
+
 /// Serves a connection until either side ends it.
-pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::Receiver<Shutdown>) {
+pub async fn serve(
+    accepted: Accepted,
+    services: Services,
+    door: Arc<Door>,
+    mut shutdown: watch::Receiver<Shutdown>,
+) {
     let Accepted { stream, peer, place } = accepted;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -54,12 +109,15 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
         Ok(local) => Caller::new(peer.ip(), local.ip()),
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
     };
-    let has_called = Arc::new(AtomicBool::new(false));
+    let Some(permit) = wait_for_turn(&stream, caller, &services, &door, &mut shutdown).await else {
+        return;
+    };
+    let entry = Arc::new(Entry { has_called: AtomicBool::new(false), permit: Mutex::new(Some(permit)) });
     let services = services.serve(caller);
     let service = service_fn({
-        let has_called = Arc::clone(&has_called);
+        let entry = Arc::clone(&entry);
         move |request| {
-            has_called.store(true, Ordering::Relaxed);
+            entry.note_call();
             services.call(request)
         }
     });
@@ -73,13 +131,21 @@ pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::
             .max_send_buf_size(SEND_BUFFER_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
+    let mut permit_over = pin!(tokio::time::sleep(PERMIT_LASTS));
     let mut first_call = pin!(tokio::time::sleep(FIRST_CALL_WITHIN));
-    let (mut is_draining, mut is_waited_for) = (false, true);
+    let (mut is_draining, mut is_waited_for, mut has_permit) = (false, true, true);
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
+            () = permit_over.as_mut(), if has_permit => {
+                if !entry.has_called() {
+                    metrics::counter!("podgate_permits_lapsed_total").increment(1);
+                    entry.give_back();
+                }
+                has_permit = false;
+            }
             () = first_call.as_mut(), if is_waited_for => {
-                if !has_called.load(Ordering::Relaxed) {
+                if !entry.has_called() {
                     metrics::counter!("podgate_connections_idle_total").increment(1);
                     break Ok(());
                 }

@@ -58,6 +58,17 @@ fn describe() {
         "podgate_connections_idle_total",
         "Connections closed because nobody asked anything on them"
     );
+    describe_counter!(
+        "podgate_permits_lapsed_total",
+        "Connections that took too long over their first request"
+    );
+    describe_counter!("podgate_turns_total", "Callers that asked for a token, by what they were told");
+    describe_counter!("podgate_tickets_total", "Tickets that came back, by what they were worth");
+    describe_counter!("podgate_shed_total", "Calls shed because too many were in flight, by lane");
+    describe_gauge!("podgate_parked", "Calls that wait for a near slot");
+    describe_gauge!("podgate_bookings_open", "Slots that are booked and whose holders have not come yet");
+    describe_gauge!("podgate_bookings_bytes", "Memory that bookings take");
+    describe_gauge!("podgate_no_shows", "Bookings whose holders did not come, so far");
     describe_counter!("podgate_store_busy_total", "Writes refused because too many were waiting");
     describe_counter!("podgate_store_failures_total", "Groups of writes that failed");
     describe_counter!("podgate_policy_reloads_total", "Readings of changed profiles, by result");
@@ -94,6 +105,11 @@ impl Gauges {
         metrics::gauge!("podgate_grants").set(self.gate.store().grants().len() as f64);
         metrics::gauge!("podgate_connections").set(self.places.held() as f64);
         metrics::gauge!("podgate_calls_in_flight").set(self.flow.in_flight() as f64);
+        let (open, no_shows, bytes) = self.gate.booking().usage();
+        metrics::gauge!("podgate_parked").set(self.gate.booking().parked() as f64);
+        metrics::gauge!("podgate_bookings_open").set(open as f64);
+        metrics::gauge!("podgate_bookings_bytes").set(bytes as f64);
+        metrics::gauge!("podgate_no_shows").set(no_shows as f64);
         metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
         metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,7 +15,11 @@ use redb::{
     DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction,
 };
 
-use crate::store::{StoreError, record};
+use crate::store::{
+    StoreError,
+    desk::{self, KeptDesk},
+    record,
+};
 
 pub(crate) const GRANTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("grants");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -45,8 +50,8 @@ pub struct Kept {
     pub documents: Vec<(Kind, String, Vec<u8>)>,
     /// The id of the next grant.
     pub next_grant: GrantId,
-    /// Whether this is a new store; if not, a gateway has admitted from it before, nobody knows how lately.
-    pub is_new: bool,
+    /// What goes on at the desk.
+    pub desk: KeptDesk,
 }
 
 /// An open database.
@@ -62,7 +67,10 @@ impl Database {
         fs::create_dir_all(directory).map_err(refuse)?;
         let file = directory.join("podgate.redb");
         let is_new = !file.try_exists().map_err(refuse)?;
-        let mut database = Self { open: Some(create_or_open(&file)?), file };
+        let open = create_or_open(&file)?;
+        // The keys of tickets are in it.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(refuse)?;
+        let mut database = Self { open: Some(open), file };
         let write = database.begin()?;
         write.open_table(GRANTS)?;
         let next_grant = write.open_table(META)?.get(NEXT_GRANT)?.map_or(1, |id| id.value());
@@ -74,8 +82,9 @@ impl Database {
                 documents.push((kind, name.value().to_owned(), bytes.value().to_owned()));
             }
         }
+        let desk = desk::load(&write, is_new)?;
         write.commit()?;
-        Ok((database, Kept { documents, next_grant: GrantId(next_grant), is_new }))
+        Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk }))
     }
 
     pub(crate) fn load_grants(&mut self) -> Result<BTreeMap<GrantId, Arc<Grant>>, StoreError> {

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::{Arc, mpsc::Receiver},
+    time::Duration,
 };
 
 use podgate_engine::{
@@ -21,6 +22,7 @@ use crate::{
         StoreError,
         courier::Courier,
         database::{self, Database, Kept, Kind},
+        desk,
         index::{GrantIndex, PlaceRef, place_of},
     },
 };
@@ -41,7 +43,14 @@ pub(crate) enum Command {
     End(Ending, Reply<u32>),
     PutDocument(Kind, String, Vec<u8>, Reply<()>),
     DeleteDocument(Kind, String, Reply<()>),
+    /// How far an app's slots may be told.
+    Reserve(Arc<str>, Frontier, Reply<()>, Option<Courier>),
+    /// The keys of tickets.
+    PutKeys(Vec<u8>, Reply<()>),
 }
+
+/// Nanoseconds on the kept clock, and T of the app's bucket.
+type Frontier = (i64, Duration);
 
 /// Which grants are to end.
 #[derive(Clone, Debug)]
@@ -84,6 +93,8 @@ pub(crate) struct Writer {
     by_address: FxHashMap<IpAddr, u32>,
     /// The documents as they are durable.
     documents: FxHashMap<(Kind, String), Vec<u8>>,
+    /// How far each app's slots may be told, as it is durable: at most an entry for each app that was ever asked for.
+    frontiers: FxHashMap<Arc<str>, i64>,
     /// What failed groups may have left in the file all the same; set right with the next group.
     doubtful: Doubtful,
     /// Whether the last group failed: a line in the log for each would drown the rest.
@@ -103,6 +114,8 @@ struct Group {
     places: FxHashMap<Place, Vec<Arc<Grant>>>,
     changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
     documents: Vec<(Kind, String, Option<Vec<u8>>)>,
+    frontiers: FxHashMap<Arc<str>, Frontier>,
+    keys: Option<Vec<u8>>,
     /// By how many grants each address changes, and all together.
     counts: FxHashMap<IpAddr, i64>,
     counted: i64,
@@ -148,8 +161,17 @@ impl Writer {
         let documents = kept.documents.iter();
         let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
         let next_grant = kept.next_grant;
-        let doubtful = Doubtful::default();
-        Self { database, index, next_grant, grants_max, by_address, documents, doubtful, is_failing: false }
+        Self {
+            database,
+            index,
+            next_grant,
+            grants_max,
+            by_address,
+            documents,
+            frontiers: FxHashMap::default(),
+            doubtful: Doubtful::default(),
+            is_failing: false,
+        }
     }
 
     /// Works until nobody can send any more.
@@ -248,6 +270,22 @@ impl Writer {
                 group.documents.push((kind, name, None));
                 group.answers.push(Answer::Written(reply));
             }
+            Command::Reserve(app, frontier, reply, courier) => {
+                self.reserve(group, app, frontier);
+                group.answer(Answer::Written(reply), courier);
+            }
+            Command::PutKeys(keys, reply) => {
+                group.keys = Some(keys);
+                group.answers.push(Answer::Written(reply));
+            }
+        }
+    }
+
+    /// A frontier only moves on: many calls of one second ask for nearly the same.
+    fn reserve(&self, group: &mut Group, app: Arc<str>, frontier: Frontier) {
+        if self.frontiers.get(&app).is_none_or(|durable| *durable < frontier.0) {
+            let reserved = group.frontiers.entry(app).or_insert(frontier);
+            *reserved = (*reserved).max(frontier);
         }
     }
 
@@ -326,6 +364,7 @@ impl Writer {
                 self.by_address.remove(&address);
             }
         }
+        self.frontiers.extend(group.frontiers.drain().map(|(app, (frontier_ns, _))| (app, frontier_ns)));
         for (kind, name, bytes) in group.documents.drain(..) {
             match bytes {
                 Some(bytes) => self.documents.insert((kind, name), bytes),
@@ -335,7 +374,8 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        if group.changes.is_empty() && group.documents.is_empty() {
+        let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
+        if group.changes.is_empty() && group.documents.is_empty() && !has_desk {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -350,6 +390,12 @@ impl Writer {
         }
         for (kind, name, bytes) in &group.documents {
             database::write_document(&write, *kind, name, bytes.as_deref())?;
+        }
+        for (app, frontier) in &group.frontiers {
+            desk::write_frontier(&write, app, *frontier)?;
+        }
+        if let Some(keys) = &group.keys {
+            desk::write_keys(&write, keys)?;
         }
         write.commit()?;
         Ok(())

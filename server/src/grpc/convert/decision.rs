@@ -1,13 +1,12 @@
 //! Decisions as messages.
 
 use podgate_engine::{
-    bucket::Bucket,
     decision::{Decision, Denial, Verdict},
+    desk::BucketState,
     destination::Destination,
     host::HostPattern,
     index::{Miss, RuleRef},
     port::Protocol,
-    time::Moment,
 };
 use podgate_proto::v1;
 
@@ -74,13 +73,12 @@ pub fn reason(denial: Denial) -> v1::DenialReason {
     }
 }
 
-/// A bucket as it stands at `now`.
-pub fn bucket(bucket: &Bucket, now: Moment) -> v1::BucketState {
-    let quota = bucket.quota();
+/// A bucket as it stands.
+pub fn bucket(state: &BucketState) -> v1::BucketState {
     v1::BucketState {
-        rate_per_s: quota.rate.as_per_second(),
-        burst: quota.burst.get(),
-        available: bucket.available(now),
-        next_slot: prost_types::Duration::try_from(bucket.next_slot(now).since(now)).ok(),
+        rate_per_s: state.quota.rate.as_per_second(),
+        burst: state.quota.burst.get(),
+        available: state.available,
+        next_slot: prost_types::Duration::try_from(state.next_slot).ok(),
     }
 }

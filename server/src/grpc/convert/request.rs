@@ -10,7 +10,7 @@ use podgate_engine::{
 use podgate_proto::v1;
 
 use crate::{
-    gate::{Asked, Refusal},
+    gate::{Appointments, Asked, Patience, Refusal},
     grpc::convert::fields::Fields,
 };
 
@@ -19,14 +19,21 @@ const ADDRESSES_MAX: usize = 16;
 /// Longest ticket, in bytes.
 const TICKET_BYTES_MAX: usize = 512;
 
-/// Reads a request for access that came from `from`.
-pub fn authorize(message: v1::AuthorizeRequest, from: IpAddr) -> Result<Asked, Refusal> {
+/// Reads a request for access that came from `from`, and how its caller can wait.
+pub fn authorize(
+    message: v1::AuthorizeRequest,
+    from: IpAddr,
+    answer_within: Duration,
+) -> Result<(Asked, Patience), Refusal> {
     let mut fields = Fields::default();
-    if let Some(budget) = message.wait_budget
-        && Duration::try_from(budget).is_err()
-    {
-        fields.violation("wait_budget", "expected a duration that is not negative");
-    }
+    let wait_budget = match message.wait_budget.map(Duration::try_from) {
+        None => Duration::MAX,
+        Some(Ok(budget)) => budget,
+        Some(Err(_)) => {
+            fields.violation("wait_budget", "expected a duration that is not negative");
+            Duration::ZERO
+        }
+    };
     if message.ticket.len() > TICKET_BYTES_MAX {
         let expected = format!("{} bytes; expected at most {TICKET_BYTES_MAX}", message.ticket.len());
         fields.violation("ticket", expected);
@@ -35,7 +42,9 @@ pub fn authorize(message: v1::AuthorizeRequest, from: IpAddr) -> Result<Asked, R
         v1::authorize_request::Subject::Pod(pod) => Who::Pod(pod),
         v1::authorize_request::Subject::StaticHost(host) => Who::Host(host),
     });
-    read(fields, message.app, subject, &message.destinations, from)
+    let asked = read(fields, message.app, subject, &message.destinations, from)?;
+    let appointments = if message.keeps_appointments { Appointments::Kept } else { Appointments::Unknown };
+    Ok((asked, Patience { answer_within, wait_budget, appointments, ticket: message.ticket }))
 }
 
 /// Reads a request for an explanation, to be answered as if it came from the address that it names, or from `from`.
@@ -155,7 +164,7 @@ mod tests {
     }
 
     fn violations(request: v1::AuthorizeRequest) -> Vec<String> {
-        match authorize(request, [10, 0, 0, 1].into()) {
+        match authorize(request, [10, 0, 0, 1].into(), Duration::MAX) {
             Err(Refusal::Fields(violations)) => violations.into_iter().map(|it| it.field).collect(),
             other => panic!("{other:?}"),
         }
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn absurd_requests_are_refused_field_by_field() {
-        assert!(authorize(request(), [10, 0, 0, 1].into()).is_ok());
+        assert!(authorize(request(), [10, 0, 0, 1].into(), Duration::MAX).is_ok());
         assert_eq!(violations(v1::AuthorizeRequest { app: String::new(), ..request() }), ["app"]);
         assert_eq!(violations(v1::AuthorizeRequest { subject: None, ..request() }), ["subject"]);
         assert_eq!(violations(with_pod(|pod| pod.uid = "x".repeat(1 << 20))), ["pod.uid"]);
@@ -200,7 +209,7 @@ mod tests {
             let mut request = with_pod(|pod| pod.uid = uid);
             request.app = app;
             request.destinations = vec![v1::Destination { host, port, last_port, protocol }];
-            if let Err(refusal) = authorize(request, [10, 0, 0, 1].into()) {
+            if let Err(refusal) = authorize(request, [10, 0, 0, 1].into(), Duration::MAX) {
                 prop_assert!(matches!(refusal, Refusal::Fields(violations) if !violations.is_empty()));
             }
         }

@@ -1,0 +1,317 @@
+//! The desk: books each caller's turn, in its app's bucket and in the capacity that all share, both or neither.
+//!
+//! A caller asks ([`Desk::ask`]) and is admitted at once, parked until a slot that is near, deferred to one that is
+//! further away, or refused. A parked caller comes back at its slot ([`Desk::arrive`]); what no-shows leave behind goes
+//! to parked callers first ([`Desk::call_early`]). Three things hold for every caller: asking again returns the same
+//! slot; a call that cannot be answered in time books nothing; and no exact instant is told that is not booked.
+
+mod activity;
+mod expected;
+mod hall;
+mod question;
+
+use std::{ops::Bound, sync::Arc, time::Duration};
+
+use rustc_hash::FxHashMap;
+
+use self::hall::{Booked, Hall};
+pub use self::question::{Arrival, BucketState, Limit, Question, TicketUse, Turn, Way};
+use crate::{
+    book::{Book, Holder, Page, ParkId},
+    bucket::Bucket,
+    calendar::Share,
+    meter::LATENESS_NS,
+    profile::HORIZON_BOUNDS,
+    quota::Quota,
+    time::Moment,
+};
+
+/// A slot that is not further away than this is waited for inside the call.
+pub const PARK_MAX: Duration = Duration::from_secs(2);
+/// Time that a parked call must have left after its slot.
+pub const PARK_SPARE: Duration = Duration::from_millis(100);
+/// How late a ticket may come and still be on time.
+pub const LATENESS: Duration = Duration::from_nanos(LATENESS_NS as u64);
+/// Time that a call must have left for anything to be booked for it: about one group commit.
+pub const REMAINING_MIN: Duration = Duration::from_millis(2);
+
+/// What the desk is bounded by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeskLimits {
+    /// Calls that are parked at once; further ones get a ticket.
+    pub parked_max: usize,
+    /// Open bookings in all; beyond them callers are pushed back.
+    pub bookings_max: usize,
+}
+
+/// What the process before this one may have told of an app's slots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The app.
+    pub app: Arc<str>,
+    /// No slot after this was told.
+    pub frontier: Moment,
+    /// T of the app's bucket at that time.
+    pub interval: Duration,
+}
+
+/// What is known of admissions before this desk was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// There were none.
+    None,
+    /// There may have been some just now, and slots up to these frontiers may have been told.
+    Unknown(Vec<Kept>),
+}
+
+/// The desk.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    books: FxHashMap<Arc<str>, Book>,
+    hall: Hall,
+    opened_at: Moment,
+    is_new: bool,
+    kept: FxHashMap<Arc<str>, Moment>,
+}
+
+impl Desk {
+    /// A desk at `now`, over a capacity.
+    pub fn new(capacity: Quota, limits: DeskLimits, past: Past, now: Moment) -> Self {
+        let farthest = now.offset(nanos(HORIZON_BOUNDS.1));
+        let (is_new, kept) = match past {
+            Past::None => (true, Vec::new()),
+            Past::Unknown(kept) => (false, kept),
+        };
+        let mut hall =
+            if is_new { Hall::new(capacity, limits, now) } else { Hall::drained(capacity, limits, now) };
+        let mut frontiers = FxHashMap::default();
+        for Kept { app, frontier, interval } in kept {
+            let frontier = frontier.min(farthest);
+            hall.calendar.book_unseen(nanos(interval), now, frontier);
+            frontiers.insert(app, frontier);
+        }
+        Self { books: FxHashMap::default(), hall, opened_at: now, is_new, kept: frontiers }
+    }
+
+    /// Answers a caller, and tells what became of its ticket.
+    pub fn ask(&mut self, question: &Question<'_>, now: Moment) -> (Turn, TicketUse) {
+        if question.answer_within < REMAINING_MIN {
+            return (Turn::TooLate, TicketUse::None);
+        }
+        if !self.books.contains_key(question.app) {
+            let bucket = self.new_bucket(question.app, question.quota, question.horizon, now);
+            let told_before = self.kept.get(question.app).copied().unwrap_or(self.opened_at);
+            self.books.insert(Arc::clone(question.app), Book::new(bucket, told_before));
+        }
+        let Some(book) = self.books.get_mut(question.app) else {
+            unreachable!("the book was put there just now")
+        };
+        book.bucket.set_quota(question.quota, now);
+        book.priority = question.priority;
+        self.hall.turn_to(book, now);
+        self.hall.activity.note(book, now);
+        let answer = ask_in(&mut self.hall, book, question, now);
+        self.hall.settle(question.app, book);
+        answer
+    }
+
+    /// A parked caller has waited until its slot.
+    pub fn arrive(&mut self, app: &Arc<str>, slot: Moment, id: ParkId, now: Moment) -> Arrival {
+        let Some(book) = self.books.get_mut(app).filter(|book| book.parked.get(&slot) == Some(&id)) else {
+            return Arrival::Superseded;
+        };
+        self.hall.calendar.advance(now);
+        let ready_at = slot.max(self.hall.takes_on_time_at(book));
+        if ready_at > now {
+            return Arrival::Wait(ready_at);
+        }
+        self.hall.redeem(book, Booked::at(book, slot), now);
+        self.hall.turn_to(book, now);
+        self.hall.settle(app, book);
+        Arrival::Admitted
+    }
+
+    /// A parked caller has left; its slot stays booked until it is over.
+    pub fn leave(&mut self, app: &Arc<str>, slot: Moment, id: ParkId) {
+        if let Some(book) = self.books.get_mut(app)
+            && book.parked.get(&slot) == Some(&id)
+        {
+            book.parked.remove(&slot);
+            self.hall.settle(app, book);
+        }
+    }
+
+    /// Admits one parked caller before its slot, where others have not come: the earliest slot whose app has room.
+    pub fn call_early(&mut self, now: Moment) -> Option<ParkId> {
+        self.hall.calendar.advance(now);
+        if self.hall.heads.is_empty() || self.hall.calendar.has_room_at(Share::Small, now) > now {
+            return None;
+        }
+        let mut next = self.hall.heads.first().cloned();
+        while let Some(head) = next {
+            let (slot, app) = &head;
+            if let Some(book) = self.books.get_mut(app) {
+                self.hall.turn_to(book, now);
+                if *slot > now && self.hall.can_go(book, now) {
+                    let id = book.parked.get(slot).copied();
+                    self.hall.redeem(book, Booked::at(book, *slot), now);
+                    self.hall.settle(app, book);
+                    return id;
+                }
+                self.hall.settle(app, book);
+            }
+            next = self.hall.heads.range((Bound::Excluded(&head), Bound::Unbounded)).next().cloned();
+        }
+        None
+    }
+
+    /// Up to here the app's slots may be told: a restart would find this frontier.
+    pub fn reserved(&mut self, app: &str, until: Moment) {
+        if let Some(book) = self.books.get_mut(app) {
+            book.durable = book.durable.max(until);
+        }
+    }
+
+    /// Whether a slot was told to this holder that is due about now.
+    pub fn is_due(&self, holder: Holder, now: Moment) -> bool {
+        self.hall.expected.is_due(holder, now)
+    }
+
+    /// An app's bucket as it stands.
+    pub fn state(&self, app: &str, quota: Quota, horizon: Duration, now: Moment) -> BucketState {
+        let (mut bucket, due) = match self.books.get(app) {
+            Some(book) => (book.bucket.clone(), book.due()),
+            None => (self.new_bucket(app, quota, horizon, now), 0),
+        };
+        bucket.set_quota(quota, now);
+        let next_slot = bucket.next_slot_beside(due, now).since(now);
+        BucketState { quota, available: bucket.available(now), next_slot }
+    }
+
+    /// Open bookings, parked calls, and apps that have a book.
+    pub fn usage(&self) -> (usize, usize, usize) {
+        (self.hall.open, self.hall.parked, self.books.len())
+    }
+
+    /// Bookings whose holders have not come, so far.
+    pub fn no_shows(&self) -> u64 {
+        self.hall.no_shows
+    }
+
+    /// Bytes that bookings take on the heap.
+    pub fn booking_bytes(&self) -> usize {
+        self.books.values().map(Book::heap_bytes).sum::<usize>() + self.hall.expected.heap_bytes()
+    }
+
+    /// Turns the pages of all books, and closes those that are as good as new.
+    pub fn sweep(&mut self, now: Moment) {
+        let Self { books, hall, kept, .. } = self;
+        hall.calendar.advance(now);
+        books.retain(|app, book| {
+            hall.turn_to(book, now);
+            hall.settle(app, book);
+            if book.is_idle(now) {
+                kept.remove(app);
+            }
+            !book.is_idle(now)
+        });
+    }
+
+    /// An app's bucket before it is asked for: whole, unless somebody may have been admitted by an earlier process.
+    fn new_bucket(&self, app: &str, quota: Quota, horizon: Duration, now: Moment) -> Bucket {
+        if self.is_new {
+            return Bucket::full(quota, now);
+        }
+        let farthest = self.opened_at.offset(nanos(horizon));
+        let frontier = self.kept.get(app).map_or(self.opened_at, |kept| (*kept).min(farthest));
+        Bucket::drained(quota, frontier, self.opened_at)
+    }
+}
+
+fn ask_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Moment) -> (Turn, TicketUse) {
+    let mut used = question.ticket.map_or(TicketUse::None, |slot| use_of(slot, question.horizon, now));
+    if let (Some(slot), TicketUse::OnTime | TicketUse::Early) = (question.ticket, used) {
+        match book.page(slot, question.request) {
+            Page::Open(found) => return (keep(hall, book, Booked::Here(found), question, now), used),
+            Page::Blank if slot <= book.told_before => {
+                return (keep(hall, book, Booked::Before(slot), question, now), used);
+            }
+            Page::Spent | Page::Blank => used = TicketUse::Spent,
+        }
+    }
+    let booked = book.find(question.holder, question.request);
+    let turn = match booked.or_else(|| book.inherit(question.holder, question.request)) {
+        Some(found) => keep(hall, book, Booked::Here(found), question, now),
+        None => walk_in(hall, book, question, now),
+    };
+    (turn, used)
+}
+
+fn use_of(slot: Moment, horizon: Duration, now: Moment) -> TicketUse {
+    if slot.offset(LATENESS_NS) < now {
+        TicketUse::Late
+    } else if slot > now.offset(nanos(horizon)) {
+        TicketUse::Future
+    } else if slot > now.offset(nanos(PARK_SPARE)) {
+        TicketUse::Early
+    } else {
+        TicketUse::OnTime
+    }
+}
+
+/// Goes on with a booking: redeems it where it is time, and else says when.
+fn keep(hall: &mut Hall, book: &mut Book, booked: Booked, question: &Question<'_>, now: Moment) -> Turn {
+    let slot = booked.slot();
+    if slot <= now {
+        if hall.takes_on_time_at(book) <= now {
+            hall.redeem(book, booked, now);
+            return Turn::Admitted(Way::OnTime);
+        }
+    } else if book.parked.is_empty() && hall.can_go(book, now) {
+        hall.redeem(book, booked, now);
+        return Turn::Admitted(Way::Early);
+    }
+    hall.wait(book, slot, question, now)
+}
+
+/// A caller that has booked nothing.
+fn walk_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Moment) -> Turn {
+    let claim = hall.claim(book);
+    let by_app = book.bucket.next_slot_beside(book.due(), now);
+    let by_capacity = hall.calendar.has_room_at(claim.share, now);
+    // What no-shows have left goes to parked callers first.
+    let is_first = book.parked.is_empty() && (hall.parked == 0 || claim.share == Share::Small);
+    if by_capacity <= now && by_app <= now {
+        book.bucket.spend(now);
+        hall.count(book, now);
+        return Turn::Admitted(Way::WalkIn);
+    }
+    if is_first && hall.can_go(book, now) {
+        book.bucket.raise(now);
+        hall.count(book, now);
+        return Turn::Admitted(Way::WalkIn);
+    }
+    // A frontier may be far ahead because the capacity has put it there.
+    let limit = if book.bucket.has_room_beside(book.due(), now) { Limit::Capacity } else { Limit::App };
+    let from = by_app.max(by_capacity).max(now.offset(1));
+    let until = now.offset(nanos(question.horizon.min(question.wait_budget)));
+    if from > until || hall.is_full() {
+        return Turn::PushedBack(limit);
+    }
+    let Some(slot) = hall.calendar.find(claim, from, until) else {
+        return Turn::PushedBack(Limit::Capacity);
+    };
+    hall.calendar.book(slot, claim.priority);
+    book.enter(slot, question.holder, question.request);
+    hall.wait(book, slot, question, now)
+}
+
+/// Nanoseconds of a duration, of which more than a century is as good as one.
+fn nanos(duration: Duration) -> i64 {
+    const CENTURY_NS: i64 = 3_155_760_000 * 1_000_000_000;
+    i64::try_from(duration.as_nanos()).unwrap_or(CENTURY_NS).min(CENTURY_NS)
+}
+
+#[cfg(test)]
+#[path = "desk/desk_tests.rs"]
+mod tests;

@@ -1,0 +1,51 @@
+//! The meter: a leaky level of actual admissions, which makes a bucket's bound hard whatever was booked.
+
+use crate::{quota::Quota, time::Moment};
+
+/// How late a ticket may come and still be on time. So many seconds of the rate, and one more, are what admissions
+/// may exceed the burst by: ticket holders of 200 ms may come all together.
+pub(crate) const LATENESS_NS: i64 = 200_000_000;
+
+/// A leaky level of actual admissions (leak R), kept as the instant at which it will be empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Meter {
+    empty_at: Moment,
+}
+
+impl Meter {
+    pub(crate) fn empty(now: Moment) -> Self {
+        Self { empty_at: now }
+    }
+
+    /// As if the whole burst had been admitted just now.
+    pub(crate) fn full(quota: Quota, now: Moment) -> Self {
+        Self { empty_at: now.offset(quota.span_ns()) }
+    }
+
+    /// The first instant at which level + `beside` + 1 ≤ B: where `beside` more are expected, one more has room.
+    pub(crate) fn has_room_at(&self, quota: Quota, beside: u32) -> Moment {
+        let wanted_ns = quota.interval_ns().saturating_mul(i64::from(beside) + 1);
+        self.empty_at.offset(wanted_ns.saturating_sub(quota.span_ns()))
+    }
+
+    /// The first instant at which level + 1 ≤ B + 0.2·R + 1: from then on, who is on time has room.
+    pub(crate) fn takes_on_time_at(&self, quota: Quota) -> Moment {
+        self.empty_at.offset(-quota.span_ns() - LATENESS_NS)
+    }
+
+    pub(crate) fn raise(&mut self, now: Moment, quota: Quota) {
+        self.empty_at = self.empty_at.max(now).offset(quota.interval_ns());
+    }
+
+    /// Whether nothing is left of what was admitted.
+    pub(crate) fn is_empty(&self, now: Moment) -> bool {
+        self.empty_at <= now
+    }
+
+    /// The same level, token for token, at another rate; at most the new burst.
+    pub(crate) fn rescaled(&self, from: Quota, to: Quota, now: Moment) -> Self {
+        let left_ns = self.empty_at.since(now).as_nanos() as i128;
+        let scaled = left_ns * i128::from(to.interval_ns()) / i128::from(from.interval_ns());
+        Self { empty_at: now.offset(scaled.min(i128::from(to.span_ns())) as i64) }
+    }
+}

@@ -1,0 +1,146 @@
+//! The door: connections are served first come, first served, from accept until their first request is read.
+//!
+//! Ten thousand connections that are read side by side bring hardly one request to its end until all of them are
+//! there, and the rate that was not booked meanwhile is lost. So a connection is not read before it has a permit, and
+//! permits are few. Who was told to come back now has a door of its own.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rustc_hash::FxHashMap;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Connections whose first request is being read.
+const PERMITS: usize = 64;
+/// Of these, most from one address: one that opens many and is slow on all of them holds up itself.
+const PERMITS_OF_ADDRESS: usize = 4;
+/// How long a permit lasts.
+pub(crate) const PERMIT_LASTS: Duration = Duration::from_secs(2);
+
+/// The door.
+#[derive(Debug)]
+pub struct Door {
+    newcomers: Arc<Semaphore>,
+    expected: Arc<Semaphore>,
+    by_address: Mutex<FxHashMap<IpAddr, Arc<Semaphore>>>,
+}
+
+/// Whether a caller was told to come about now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visitor {
+    Newcomer,
+    Expected,
+}
+
+/// Leave to be read; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    door: Arc<Door>,
+    address: IpAddr,
+    // Declared in the order in which they are given back: the address's own last.
+    _of_all: OwnedSemaphorePermit,
+    own: Option<OwnedSemaphorePermit>,
+}
+
+impl Door {
+    /// A door with nobody before it.
+    pub fn new() -> Self {
+        let permits = || Arc::new(Semaphore::new(PERMITS));
+        Self { newcomers: permits(), expected: permits(), by_address: Mutex::default() }
+    }
+
+    /// Waits until it is the visitor's turn; none where the door is gone.
+    pub(crate) async fn enter(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Permit> {
+        let own = Arc::clone(
+            self.by_address
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(address)
+                .or_insert_with(|| Arc::new(Semaphore::new(PERMITS_OF_ADDRESS))),
+        );
+        // Who stops waiting forgets the address as who has entered does.
+        let mut waiting = Forgetful { door: self, address, is_over: true };
+        let own = own.acquire_owned().await.ok()?;
+        let of_all = match visitor {
+            Visitor::Newcomer => &self.newcomers,
+            Visitor::Expected => &self.expected,
+        };
+        let of_all = Arc::clone(of_all).acquire_owned().await.ok()?;
+        waiting.is_over = false;
+        Some(Permit { door: Arc::clone(self), address, _of_all: of_all, own: Some(own) })
+    }
+
+    fn forget(&self, address: IpAddr) {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if by_address.get(&address).is_some_and(|own| Arc::strong_count(own) == 1) {
+            by_address.remove(&address);
+        }
+    }
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Forgetful<'a> {
+    door: &'a Door,
+    address: IpAddr,
+    is_over: bool,
+}
+
+impl Drop for Forgetful<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            self.door.forget(self.address);
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        drop(self.own.take());
+        self.door.forget(self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    /// Whether there is room at once.
+    async fn enters(door: &Arc<Door>, from: IpAddr, visitor: Visitor) -> Option<Permit> {
+        tokio::select! {
+            biased;
+            permit = door.enter(from, visitor) => permit,
+            () = std::future::ready(()) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn one_address_holds_up_itself_only_and_the_expected_pass_by() {
+        let door = Arc::new(Door::new());
+        let mut permits = Vec::new();
+        while let Some(permit) = enters(&door, address(1), Visitor::Newcomer).await {
+            permits.push(permit);
+        }
+        assert_eq!(permits.len(), PERMITS_OF_ADDRESS);
+        for last in 2..200 {
+            permits.extend(enters(&door, address(last), Visitor::Newcomer).await);
+        }
+        assert_eq!(permits.len(), PERMITS);
+        assert!(enters(&door, address(250), Visitor::Expected).await.is_some());
+        permits.pop();
+        assert!(enters(&door, address(251), Visitor::Newcomer).await.is_some());
+        permits.clear();
+        assert!(door.by_address.lock().unwrap().is_empty());
+    }
+}
