@@ -1,17 +1,21 @@
 //! Writes a file whole or not at all.
 
 use std::{
+    fs::Permissions,
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
 };
 
-use tempfile::NamedTempFile;
+/// What the umask leaves of this, as for any file that a program writes for a person.
+const MODE: u32 = 0o666;
 
 /// Writes `content` beside `path` under another name and renames it into place, so that a reader never sees half a
 /// file.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = NamedTempFile::new_in(directory)?;
+    let mut file =
+        tempfile::Builder::new().permissions(Permissions::from_mode(MODE)).tempfile_in(directory)?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

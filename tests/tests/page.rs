@@ -1,5 +1,7 @@
 //! The load tester's page in a real browser: light, dark, on a phone, and turned from one into the other.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use podgate_loadtest::page::{Chart, Kind, Page, Series, Table, Tone, render};
 use podgate_tests::{binary::Binary, browser, home::Home};
 use serde_json::Value;

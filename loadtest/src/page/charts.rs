@@ -3,10 +3,12 @@
 use crate::{
     figures::{grouped, spoken_s},
     page::{Chart, Kind, Series, Tone},
-    timeline::{Admissions, CallsPerPod, Timeline},
+    timeline::{Admissions, CallsPerPod, Series as Counted, Timeline},
 };
 
 const SINCE_START: &str = "seconds since the start";
+/// Buckets of a rate: as many as can be told apart on a phone.
+const RATE_BUCKETS_MAX: usize = 120;
 
 /// A run to be drawn.
 #[derive(Debug, Clone, Copy)]
@@ -37,15 +39,18 @@ pub(super) fn authorized(runs: &[Drawn<'_>], optimum: Option<Optimum>) -> Chart 
         }
     };
     let mut note = sentences("Pods with a grant, by the time since the start.", runs, told);
+    let end_s = latest(runs, |run| run.timeline.calls.running_total().last().map(|(end_s, _)| end_s));
     let mut series: Vec<Series> = runs
         .iter()
         .map(|run| {
             let totals = run.timeline.authorized.running_total().map(|(at_s, total)| (at_s, total as f64));
-            one(run, std::iter::once((0.0, 0.0)).chain(totals))
+            rising(run, totals.collect(), end_s)
         })
         .collect();
     if let Some(optimum) = optimum {
-        note.push_str(&format!(" The optimum ends at {}.", spoken_s(optimum.end_s)));
+        note += " The optimum ends at ";
+        note += &spoken_s(optimum.end_s);
+        note.push('.');
         series.push(reference("optimum", optimum.points));
     }
     Chart { title: "Authorized pods".to_owned(), note, x: SINCE_START, y: "pods", kind: Kind::Line, series }
@@ -53,26 +58,31 @@ pub(super) fn authorized(runs: &[Drawn<'_>], optimum: Option<Optimum>) -> Chart 
 
 /// Calls a second, as the server answered them or the pods gave them up.
 pub(super) fn calls(runs: &[Drawn<'_>]) -> Chart {
+    let joined = runs.iter().map(|run| run.timeline.calls.counts().len()).max().unwrap_or(0);
+    let joined = joined.div_ceil(RATE_BUCKETS_MAX).max(1);
     let told = |run: &Drawn<'_>| {
         let total: u64 = run.timeline.calls.counts().iter().sum();
-        let most = run.timeline.calls.per_s().map(|(_, per_s)| per_s).fold(0.0, f64::max);
+        let most = per_s(&run.timeline.calls, joined).map(|(_, per_s)| per_s).fold(0.0, f64::max);
         format!("{}: {} in all, at most {} a second.", run.name, grouped(total), grouped(most.round() as u64))
     };
+    let bucket_s = runs.iter().map(|run| run.timeline.calls.bucket_s()).fold(0.0, f64::max) * joined as f64;
+    let first = format!("Calls that came to their end, a second, over {} each.", spoken_s(bucket_s));
     Chart {
         title: "Calls a second".to_owned(),
-        note: sentences("Calls that came to their end, a second.", runs, told),
+        note: sentences(&first, runs, told),
         x: SINCE_START,
         y: "calls a second",
         kind: Kind::Step,
-        series: runs
-            .iter()
-            .map(|run| {
-                // A step lasts until the next point; the last one falls to zero.
-                let end_s = run.timeline.calls.counts().len() as f64 * run.timeline.calls.bucket_s();
-                one(run, run.timeline.calls.per_s().chain(std::iter::once((end_s, 0.0))))
-            })
-            .collect(),
+        series: runs.iter().map(|run| one(run, per_s(&run.timeline.calls, joined))).collect(),
     }
+}
+
+/// Begin and height of each step, over so many buckets each. A step lasts until the next; the last falls to zero.
+fn per_s(counted: &Counted, joined: usize) -> impl Iterator<Item = (f64, f64)> {
+    let width_s = counted.bucket_s() * joined as f64;
+    let steps =
+        counted.counts().chunks(joined).map(move |counts| counts.iter().sum::<u64>() as f64 / width_s);
+    steps.chain(std::iter::once(0.0)).enumerate().map(move |(index, per_s)| (index as f64 * width_s, per_s))
 }
 
 /// How many pods made how many calls.
@@ -115,6 +125,7 @@ pub(super) fn time_to_grant(runs: &[Drawn<'_>]) -> Chart {
             None => format!("{}: no pod.", run.name),
         }
     };
+    let end_s = latest(runs, |run| run.timeline.time_to_grant.last().map(|bin| bin.upper_s));
     Chart {
         title: "Time to grant".to_owned(),
         note: sentences("Pods that had their grant within so long of their arrival.", runs, told),
@@ -129,7 +140,7 @@ pub(super) fn time_to_grant(runs: &[Drawn<'_>]) -> Chart {
                     sum += bin.count;
                     (bin.upper_s, sum as f64)
                 });
-                one(run, std::iter::once((0.0, 0.0)).chain(sums))
+                rising(run, sums.collect(), end_s)
             })
             .collect(),
     }
@@ -193,6 +204,18 @@ fn within(timeline: &Timeline, pods: u64) -> Option<f64> {
         sum >= pods
     });
     reached.filter(|_| pods > 0).map(|bin| bin.upper_s)
+}
+
+/// The latest of the runs' ends.
+fn latest(runs: &[Drawn<'_>], end_s: impl Fn(&Drawn<'_>) -> Option<f64>) -> f64 {
+    runs.iter().filter_map(end_s).fold(0.0, f64::max)
+}
+
+/// A sum over time, from zero on; after its last change it stays as it is, to the end of the chart.
+fn rising(run: &Drawn<'_>, sums: Vec<(f64, f64)>, end_s: f64) -> Series {
+    let (last_s, total) = sums.last().copied().unwrap_or_default();
+    let rest = (last_s < end_s).then_some((end_s, total));
+    one(run, std::iter::once((0.0, 0.0)).chain(sums).chain(rest))
 }
 
 fn one(run: &Drawn<'_>, points: impl Iterator<Item = (f64, f64)>) -> Series {

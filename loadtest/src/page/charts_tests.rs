@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::timeline::{Bin, Peaks, Series as Counted};
+use crate::timeline::{Bin, Peaks};
 
 /// Of three pods.
 pub(crate) fn timeline() -> Timeline {
@@ -53,11 +53,14 @@ fn a_run_alone_is_told_without_its_name() {
         chart.note,
         "Pods with a grant, by the time since the start. 3 pods, the last by 200 ms. The optimum ends at 100 ms."
     );
-    assert_eq!(chart.series[0].points, [(0.0, 0.0), (0.1, 1.0), (0.2, 3.0)]);
+    assert_eq!(chart.series[0].points, [(0.0, 0.0), (0.1, 1.0), (0.2, 3.0), (0.4, 3.0)]);
     assert_eq!((chart.series[1].name.as_str(), chart.series[1].tone), ("optimum", Tone::Reference));
 
     let chart = calls(&runs);
-    assert_eq!(chart.note, "Calls that came to their end, a second. 4 in all, at most 20 a second.");
+    assert_eq!(
+        chart.note,
+        "Calls that came to their end, a second, over 100 ms each. 4 in all, at most 20 a second."
+    );
     let last = chart.series[0].points.last().copied();
     assert_eq!(last, Some((0.4, 0.0)));
 
@@ -109,4 +112,30 @@ fn the_background_is_shown_where_there_is_one() {
     let chart = background(drawn(&timeline)).unwrap();
     assert!(chart.note.ends_with("The slowest of all took 12 ms, 200 ms after the start."), "{}", chart.note);
     assert_eq!(chart.series[0].points, [(0.0, 4.0), (0.2, 12.0)]);
+}
+
+#[test]
+fn long_runs_are_drawn_with_few_steps_that_lose_no_call() {
+    let mut timeline = nothing();
+    for second in 0..60 {
+        timeline.calls.record(Duration::from_millis(second * 1000 + 10));
+    }
+    let chart = calls(&[drawn(&timeline)]);
+    let points = &chart.series[0].points;
+    assert!(points.len() <= RATE_BUCKETS_MAX + 1, "{}", points.len());
+    let (step_s, _) = points[1];
+    let calls: f64 = points.iter().map(|(_, per_s)| per_s * step_s).sum();
+    assert!((calls - 60.0).abs() < 1e-6, "{calls}");
+}
+
+#[test]
+fn a_run_that_stops_early_stays_where_it_is() {
+    let (short, long) = (timeline(), {
+        let mut long = nothing();
+        long.calls.record(Duration::from_secs(9));
+        long
+    });
+    let chart = authorized(&[drawn(&short), drawn(&long)], None);
+    assert_eq!(chart.series[0].points.last(), Some(&(9.1, 3.0)));
+    assert_eq!(chart.series[1].points, [(0.0, 0.0), (9.1, 0.0)]);
 }

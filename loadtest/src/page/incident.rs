@@ -19,9 +19,7 @@ fn page(report: &IncidentReport) -> Page {
     let drawn = report.runs().into_iter().zip(tones);
     let runs: Vec<Drawn<'_>> =
         drawn.map(|((name, run), tone)| Drawn { name, tone, timeline: &run.timeline }).collect();
-    let [heading, rows @ ..] = &report.figures()[..] else {
-        unreachable!("figures begin with their heading")
-    };
+    let [heading, rows @ ..] = report.figures();
     let charts = [
         charts::authorized(&runs, Some(optimum(report))),
         charts::calls(&runs),
