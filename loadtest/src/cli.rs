@@ -188,7 +188,7 @@ mod tests {
             ("storm --background-apps 1 --background-rate 30/m", "from 1 to 100 a second"),
             ("storm --cpu-quota 0", "from 0.01 to 64"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
-            ("storm --upstream-endpoint http://h:1 --endpoint http://h:2", "cannot be used with"),
+            ("storm --upstream http://h:1 --endpoint http://h:2", "cannot be used with"),
             ("incident --backend-time 2s", "expected 1ms to 1s"),
             ("generate --apps 3", "--out"),
         ] {

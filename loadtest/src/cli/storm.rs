@@ -99,7 +99,7 @@ pub struct StormArgs {
     pub cpu_quota: Option<f64>,
     /// An ACL service behind the gateway child, http://HOST:PORT, which must learn of each grant before its pod does.
     #[arg(long, value_name = "URI", value_parser = plain_endpoint, conflicts_with = "endpoint")]
-    pub upstream_endpoint: Option<Endpoint>,
+    pub upstream: Option<Endpoint>,
     /// A running gateway to storm, http://HOST:PORT, instead of a child.
     #[arg(long, value_name = "URI", value_parser = plain_endpoint)]
     pub endpoint: Option<Endpoint>,

@@ -52,7 +52,7 @@ impl Way {
         let line = match self {
             Self::Immediate => format!("{pods} {plain} --policy immediate --attempts {ATTEMPTS_MAX}"),
             Self::Jitter => format!("{pods} {plain} --policy jitter --base 1s --cap 30s --attempts 0"),
-            Self::Podgate => format!("{pods} --policy booked --upstream-endpoint http://{asked}"),
+            Self::Podgate => format!("{pods} --policy booked --upstream http://{asked}"),
         };
         match Cli::try_parse_from(line.split_whitespace()) {
             Ok(Cli { command: Command::Storm(storm) }) => Ok(storm),
@@ -89,7 +89,7 @@ mod tests {
                 (args.spread, args.rate().to_string(), args.burst()),
                 (Duration::from_millis(30), "200/s".to_owned(), 20)
             );
-            let asked = args.endpoint.as_ref().or(args.upstream_endpoint.as_ref()).unwrap().to_string();
+            let asked = args.endpoint.as_ref().or(args.upstream.as_ref()).unwrap().to_string();
             assert_eq!(asked, "http://127.0.0.1:4000");
             assert_eq!(args.endpoint.is_some(), way != Way::Podgate);
         }

@@ -244,8 +244,8 @@ fn arguments(args: &StormArgs, listen: &str, http: &str) -> Vec<OsString> {
     };
     let background = background::alive_max(args).saturating_add(CONNECTIONS_BESIDE);
     let connections = pods.max(CONNECTIONS_FLOOR).saturating_add(background).to_string();
-    let upstream = args.upstream_endpoint.iter();
-    let upstream = upstream.flat_map(|endpoint| ["--upstream-endpoint".to_owned(), endpoint.to_string()]);
+    let upstream = args.upstream.iter();
+    let upstream = upstream.flat_map(|endpoint| ["--upstream".to_owned(), endpoint.to_string()]);
     let arguments = [
         "serve",
         "--profiles",
