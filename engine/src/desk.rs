@@ -294,7 +294,9 @@ fn walk_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Momen
     // A frontier may be far ahead because the capacity has put it there.
     let limit = if book.bucket.has_room_beside(book.due(), now) { Limit::Capacity } else { Limit::App };
     let from = by_app.max(by_capacity).max(now.offset(1));
-    let until = now.offset(nanos(question.horizon.min(question.wait_budget)));
+    // A slot at the very end of what the caller can wait would leave it no time to come.
+    let can_come = question.wait_budget.saturating_sub(PARK_SPARE);
+    let until = now.offset(nanos(question.horizon.min(can_come)));
     if from > until || hall.is_full() {
         return Turn::PushedBack(limit);
     }

@@ -1,5 +1,6 @@
 //! The command line, whole: a contract.
 
+mod arrivals;
 pub mod incident;
 mod storm;
 
@@ -13,7 +14,10 @@ use crate::{
     quantity::parse_duration,
 };
 
-pub use crate::cli::storm::{Arrivals, Overload, Pin, Policy, StormArgs};
+pub use crate::cli::{
+    arrivals::{Arrivals, Overload},
+    storm::{Pin, Policy, StormArgs},
+};
 
 /// Proves on real sockets what a podgate gateway holds.
 ///

@@ -2,8 +2,8 @@
 
 /// Everything that was asked for happened, and every bound held.
 pub const HELD: u8 = 0;
-/// The run ended, but a promise was broken: a pod stayed undecided, admissions passed the bound by more than one
-/// token, an `admitted_at` lay outside its call, an acknowledged grant was lost, or a benchmark got wrong answers.
+/// The run ended, but a promise was broken: a pod stayed undecided, admissions passed the bound by more than
+/// 0.2·R + 1 tokens, an `admitted_at` lay outside its call, an acknowledged grant was lost, or a benchmark got wrong answers.
 pub const BROKEN: u8 = 1;
 /// The command line is wrong. clap ends with the same code.
 pub const USAGE: u8 = 2;

@@ -18,6 +18,7 @@ mod progress;
 mod recovery;
 pub mod report;
 mod tally;
+mod weather;
 
 use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, time::Duration};
 
@@ -32,16 +33,15 @@ use crate::{
     descriptors::{self, TooFewDescriptors},
     storm::{
         background::Background,
-        background_tally::BackgroundTally,
         capacity::Capacity,
         crowd::Crowd,
         gateway::Gateway,
         optimum::{Demand, optimum_s},
         pods::Crew,
         population::VirtualPod,
-        progress::Progress,
         report::{Killed, Measured, StormReport},
         tally::Tally,
+        weather::Weather,
     },
     timeline::Timeline,
 };
@@ -165,7 +165,7 @@ pub async fn run(args: &StormArgs) -> Result<Storm, StormError> {
     let bounds = tally.bounds(args.rate().per_s(), args.burst());
     let mut timeline = tally.timeline(&bounds);
     timeline.background_worst_ms = background.as_ref().map(|background| background.worst_ms.clone());
-    let optimum_s = optimum_s(arrivals.spread(), demands, tally.call_latency_median());
+    let optimum_s = optimum_s(arrivals.spread(), demands, tally.round_trip());
     let report = StormReport::new(&Measured {
         args,
         tally: &tally,
@@ -221,68 +221,6 @@ async fn idle(args: &StormArgs, gateway: &mut Gateway) -> Result<(), StormError>
     tokio::select! {
         () = tokio::time::sleep(time) => Ok(()),
         death = gateway.death() => Err(death.into()),
-    }
-}
-
-/// How often the progress is shown.
-const TICK: Duration = Duration::from_millis(100);
-
-/// The storm itself.
-struct Weather<'a> {
-    args: &'a StormArgs,
-    gateway: Gateway,
-    crowd: Crowd,
-    tally: Rc<RefCell<Tally>>,
-    start: Instant,
-}
-
-impl Weather<'_> {
-    /// Lets the pods come and go until all are decided; kills and restarts the gateway in between, if asked.
-    async fn until_all_decided(&mut self) -> Result<Killed, StormError> {
-        let Self { args, gateway, crowd, tally, start } = self;
-        let mut killed = Killed::Never;
-        let mut progress = Progress::new(args.arrivals().pods().get());
-        let mut tick = tokio::time::interval(TICK);
-        let mut kill_at = args.kill_gateway_after.map(|after| *start + after);
-        loop {
-            let kill = tokio::time::sleep_until(kill_at.unwrap_or(*start));
-            tokio::select! {
-                ended = crowd.next_end() => match ended {
-                    // After the last pod, where the hour did not come: what was acknowledged has to survive all the same.
-                    None => break,
-                    Some(Ok(())) => {}
-                    Some(Err(panic)) => return Err(StormError::Client(panic.to_string())),
-                },
-                _ = tick.tick() => progress.show(&tally.borrow(), start.elapsed()),
-                () = kill, if kill_at.is_some() => {
-                    (kill_at, killed) = (None, Killed::During);
-                    gateway.kill_and_restart().await?;
-                }
-                death = gateway.death() => return Err(death.into()),
-            }
-        }
-        if kill_at.is_some() {
-            killed = Killed::After;
-            gateway.kill_and_restart().await?;
-        }
-        progress.close();
-        Ok(killed)
-    }
-
-    /// Ends the background: after a spike, once it is served as before, or it is clear that it is not.
-    async fn end_of_background(
-        &mut self,
-        background: Option<Background>,
-        spike_end: Option<Instant>,
-    ) -> Result<Option<Rc<RefCell<BackgroundTally>>>, StormError> {
-        let Some(background) = background else { return Ok(None) };
-        if let Some(spike_end) = spike_end {
-            tokio::select! {
-                () = background.recovered(spike_end) => {}
-                death = self.gateway.death() => return Err(death.into()),
-            }
-        }
-        background.stop().await.map(Some)
     }
 }
 

@@ -90,13 +90,17 @@ async fn throttled_to_the_end() {
     let gateway = Setup::new().with_file("shop.yaml", slow).start().await;
     let first = Init::for_app("shop", &gateway.endpoint()).run().await;
     assert_eq!(first.code, Some(0), "{}", first.out());
-    let second = Init::for_app("shop", &gateway.endpoint()).variable("POD_UID", "other").run().await;
+    let second = Init::for_app("shop", &gateway.endpoint())
+        .variable("POD_UID", "other")
+        .argument("--wait", "30s")
+        .run()
+        .await;
     assert_eq!(second.code, Some(11), "{}", second.out());
     assert!(second.grant().is_none());
     let last_word = second.termination();
     assert_eq!(last_word["result"], "throttled");
     assert!(last_word["reason"].as_str().unwrap().contains("APP_RATE"), "{last_word}");
-    // The turn comes only after the wait: it is told at once, not after nine minutes of calls.
+    // The pushback is at least half the horizon, a minute: it ends at once, not after half a minute of calls.
     assert_eq!(last_word["calls"], 1);
 }
 

@@ -1,3 +1,5 @@
+//! The desk, by examples and by properties.
+
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use proptest::prelude::*;
@@ -118,7 +120,7 @@ fn a_call_that_cannot_be_answered_in_time_books_nothing() {
 fn nothing_is_booked_beyond_the_horizon_or_the_budget() {
     let (app, mut desk) = (Arc::from("order"), desk());
     ask(&mut desk, &question(&app, 0), 0);
-    let brief = |pod| Question { wait_budget: Duration::from_millis(99), ..question(&app, pod) };
+    let brief = |pod| Question { wait_budget: Duration::from_millis(199), ..question(&app, pod) };
     assert_eq!(ask(&mut desk, &brief(1), 0), Turn::PushedBack(Limit::App));
     let near = |pod| Question { horizon: Duration::from_secs(5), ..question(&app, pod) };
     for pod in 1..=50 {

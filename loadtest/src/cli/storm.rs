@@ -6,14 +6,17 @@ use clap::{Args, ValueEnum};
 
 use podgate_client::Endpoint;
 
-use crate::quantity::{Rate, parse_duration};
+use crate::{
+    cli::arrivals::{Arrivals, Overload},
+    quantity::{Rate, parse_duration},
+};
 
 /// Each app's rate unless given.
 const RATE: NonZeroU32 = NonZeroU32::new(50).unwrap();
 /// Each app's burst unless given.
 const BURST: u32 = 20;
-/// The largest burst that a profile may say.
-const BURST_MAX: u32 = 1_000_000;
+/// The largest burst that a profile, or the capacity, may have.
+pub(crate) const BURST_MAX: u32 = 1_000_000;
 /// Time after which a pod of a storm, or of an overload, gives up unless given.
 const BUDGET: Duration = Duration::from_mins(9);
 const BUDGET_OF_OVERLOAD: Duration = Duration::from_secs(10);
@@ -117,63 +120,6 @@ pub struct StormArgs {
     /// Write a page with figures and charts to this file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-}
-
-/// How pods arrive.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Arrivals {
-    /// So many within a time.
-    Storm {
-        /// How many.
-        pods: NonZeroU32,
-        /// Within which time.
-        spread: Duration,
-    },
-    /// More than can be admitted, for a time.
-    Overload(Overload),
-}
-
-/// More pods than can be admitted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Overload {
-    /// Pods by what the capacity admits.
-    pub factor: f64,
-    /// The capacity that all apps share.
-    pub capacity: Rate,
-    /// For how long they arrive.
-    pub duration: Duration,
-}
-
-impl Arrivals {
-    /// Pods in all.
-    pub fn pods(&self) -> NonZeroU32 {
-        match self {
-            Self::Storm { pods, .. } => *pods,
-            Self::Overload(overload) => overload.pods(),
-        }
-    }
-
-    /// Time within which they arrive.
-    pub fn spread(&self) -> Duration {
-        match self {
-            Self::Storm { spread, .. } => *spread,
-            Self::Overload(overload) => overload.duration,
-        }
-    }
-}
-
-impl Overload {
-    /// Pods in all, at least one.
-    pub fn pods(&self) -> NonZeroU32 {
-        let pods = self.factor * self.capacity.per_s() * self.duration.as_secs_f64();
-        // Saturates.
-        NonZeroU32::new(pods.round() as u32).unwrap_or(NonZeroU32::MIN)
-    }
-
-    /// What the capacity admits in one second, rounded up: its burst.
-    pub fn capacity_burst(&self) -> u32 {
-        (self.capacity.per_s().ceil() as u32).clamp(1, BURST_MAX)
-    }
 }
 
 impl StormArgs {

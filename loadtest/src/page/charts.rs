@@ -2,6 +2,7 @@
 
 use crate::{
     figures::{grouped, spoken_s},
+    over_admission::over_admission_max,
     page::{Chart, Kind, Series, Tone},
     timeline::{Admissions, CallsPerPod, Series as Counted, Timeline},
 };
@@ -146,29 +147,47 @@ pub(super) fn time_to_grant(runs: &[Drawn<'_>]) -> Chart {
     }
 }
 
-/// Admissions against the line that they may never pass; none where nobody was admitted.
+/// How full the bucket was: each admission raises the level by one, and the rate lowers it again, never below zero. The
+/// highest level is the largest n − R·Δ of all windows, which the burst bounds. None where nobody was admitted.
 pub(super) fn rate(run: Drawn<'_>, of: &str) -> Option<Chart> {
     let Admissions { rate_per_s, burst, points, .. } = run.timeline.admissions.as_ref()?;
     let (end_s, total) = *points.last()?;
-    let bound = |at_s: f64| f64::from(*burst) + rate_per_s * at_s;
+    let levels = levels(points, *rate_per_s);
+    let highest = levels.iter().map(|(_, level)| *level).fold(0.0, f64::max);
+    let bound = f64::from(*burst);
+    let limit = bound + over_admission_max(*rate_per_s);
     Some(Chart {
         title: "Rate against its bound".to_owned(),
         note: format!(
-            "Admissions {of} since the first of them, by the gateway's clock: {} in {}. The bound is the burst of {} and \
-             {rate_per_s} a second, which comes to {} in that time.",
+            "How full the bucket {of} was, by the gateway's clock: each of {} admissions raises the level by one, and the \
+             rate of {rate_per_s} a second lowers it. It came to {highest:.1}; the burst is {bound}, and {limit:.1} is never \
+             passed, since booked turns may come a little late or early.",
             grouped(total),
-            spoken_s(end_s),
-            grouped(u64::from(*burst)),
-            grouped(bound(end_s).floor() as u64)
         ),
         x: "seconds since the first admission",
-        y: "admissions",
+        y: "tokens",
         kind: Kind::Line,
         series: vec![
-            one(&run, points.iter().map(|(at_s, count)| (*at_s, *count as f64))),
-            reference("bound", vec![(0.0, bound(0.0)), (end_s, bound(end_s))]),
+            one(&run, levels.into_iter()),
+            reference("burst", vec![(0.0, bound), (end_s, bound)]),
+            Series {
+                name: "never passed".to_owned(),
+                tone: Tone::Vermillion,
+                points: vec![(0.0, limit), (end_s, limit)],
+            },
         ],
     })
+}
+
+/// The level after each admission.
+fn levels(points: &[(f64, u64)], rate_per_s: f64) -> Vec<(f64, f64)> {
+    let (mut level, mut before_s, mut before) = (0.0_f64, 0.0, 0);
+    let after = points.iter().map(|(at_s, count)| {
+        level = (level - rate_per_s * (at_s - before_s)).max(0.0) + (count - before) as f64;
+        (before_s, before) = (*at_s, *count);
+        (*at_s, level)
+    });
+    after.collect()
 }
 
 /// The slowest calls of the other apps; none where there were none.

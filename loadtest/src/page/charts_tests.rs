@@ -17,7 +17,7 @@ pub(crate) fn timeline() -> Timeline {
     Timeline {
         authorized,
         calls,
-        admissions: Some(Admissions::new(0, 10.0, 2, &[0, 100_000_000, 200_000_000])),
+        admissions: Some(Admissions::new(0, 10.0, 2, &[0, 50_000_000, 300_000_000])),
         time_to_grant: vec![
             Bin { upper_s: 0.1, count: 2 },
             Bin { upper_s: 0.2, count: 0 },
@@ -91,13 +91,16 @@ fn several_runs_are_told_by_name() {
 #[test]
 fn a_rate_stands_against_its_bound() {
     let timeline = timeline();
-    let chart = rate(drawn(&timeline), "of one app").unwrap();
+    let chart = rate(drawn(&timeline), "for one app").unwrap();
     assert_eq!(
         chart.note,
-        "Admissions of one app since the first of them, by the gateway's clock: 3 in 200 ms. The bound is the burst of 2 \
-         and 10 a second, which comes to 4 in that time."
+        "How full the bucket for one app was, by the gateway's clock: each of 3 admissions raises the level by one, and the \
+         rate of 10 a second lowers it. It came to 1.5; the burst is 2, and 5.0 is never passed, since booked turns may come \
+         a little late or early."
     );
-    assert_eq!(chart.series[1].points, [(0.0, 2.0), (0.2, 4.0)]);
+    assert_eq!(chart.series[0].points, [(0.0, 1.0), (0.05, 1.5), (0.3, 1.0)]);
+    assert_eq!(chart.series[1].points, [(0.0, 2.0), (0.3, 2.0)]);
+    assert_eq!(chart.series[2].points, [(0.0, 5.0), (0.3, 5.0)]);
     assert_eq!(rate(drawn(&nothing()), ""), None);
 }
 

@@ -26,7 +26,7 @@ fn page(report: &IncidentReport) -> Page {
         charts::calls_per_pod(&runs),
         charts::time_to_grant(&runs),
     ];
-    let rate = runs.last().and_then(|podgate| charts::rate(*podgate, "by podgate"));
+    let rate = runs.last().and_then(|podgate| charts::rate(*podgate, "of the app"));
     let broken = report.broken().into_iter().map(|sentence| format!("podgate broke a promise: {sentence}"));
     Page {
         title: "The incident: the collapse and the cure".to_owned(),
@@ -64,6 +64,6 @@ mod tests {
             assert_eq!(names, ["immediate retries", "full jitter", "podgate"], "{}", chart.title);
         }
         assert_eq!(page.charts[0].series[3].points, [(0.0, 0.0), (10.0, 2000.0)]);
-        assert!(page.charts[4].note.starts_with("Admissions by podgate since the first of them"));
+        assert!(page.charts[4].note.starts_with("How full the bucket of the app was, by"));
     }
 }

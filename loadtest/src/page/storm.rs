@@ -93,9 +93,9 @@ mod tests {
             ["Authorized pods", "Calls a second", "Calls a pod", "Time to grant", "Rate against its bound"]
         );
         assert!(
-            page.charts[4]
-                .note
-                .starts_with("Admissions of storm-00000, the app that came nearest its bound,")
+            page.charts[4].note.starts_with(
+                "How full the bucket of storm-00000, the app that came nearest its bound, was, by"
+            )
         );
         assert_eq!(page.tables[1].columns, ["", "p50", "p90", "p99", "p99.9", "max"]);
         assert!(

@@ -17,6 +17,8 @@ pub(crate) struct Bookings {
     pub(crate) tickets_on_time: u64,
     /// Tickets that came late.
     pub(crate) tickets_late: u64,
+    /// Tickets that came early, and were held until their turn.
+    pub(crate) tickets_early: u64,
 }
 
 impl Bookings {
@@ -35,6 +37,7 @@ impl Bookings {
             pushed_back: turns("pushed_back"),
             tickets_on_time: tickets("on_time"),
             tickets_late: tickets("late"),
+            tickets_early: tickets("early"),
         })
     }
 
@@ -45,6 +48,7 @@ impl Bookings {
             pushed_back: join(self.pushed_back, other.pushed_back),
             tickets_on_time: join(self.tickets_on_time, other.tickets_on_time),
             tickets_late: join(self.tickets_late, other.tickets_late),
+            tickets_early: join(self.tickets_early, other.tickets_early),
         }
     }
 }
@@ -75,8 +79,14 @@ mod tests {
                     podgate_turns_total{turn=\"deferred\"} 11\npodgate_turns_total{turn=\"pushed_back\"} 13\n\
                     podgate_turns_total{turn=\"dropped\"} 1\npodgate_tickets_total{result=\"on_time\"} 17\n\
                     podgate_tickets_total{result=\"late\"} 19\npodgate_tickets_total{result=\"early\"} 2\n";
-        let all =
-            Bookings { parked: 7, deferred: 11, pushed_back: 13, tickets_on_time: 17, tickets_late: 19 };
+        let all = Bookings {
+            parked: 7,
+            deferred: 11,
+            pushed_back: 13,
+            tickets_on_time: 17,
+            tickets_late: 19,
+            tickets_early: 2,
+        };
         assert_eq!(Bookings::read(page), Some(all));
         assert_eq!(Bookings::read("podgate_turns_total{turn=\"now\"} 5\n"), Some(Bookings::default()));
         assert_eq!(Bookings::read("podgate_other_total 5\n"), None);

@@ -154,7 +154,7 @@ mod tests {
         watch.step(&calling());
         watch.step(&failed(FailureKind::Throttled));
         assert_eq!((watch.calls, tally.borrow().calls_total()), (1, 1));
-        assert!(tally.borrow().call_latency_median() >= Duration::from_millis(4990));
+        assert!(tally.borrow().round_trip() >= Duration::from_millis(4990));
         assert!(watch.intended.elapsed() < Duration::from_secs(4));
         watch.step(&waiting(Duration::from_mins(1)));
         assert!(watch.intended > Instant::now_by_clock() + Duration::from_secs(50));

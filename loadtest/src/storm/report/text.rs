@@ -76,8 +76,8 @@ impl StormReport {
         };
         format!(
             "For {}, {} of {} arrived, {factor} times the {capacity_per_s} a second that the gateway may admit (policy {}, \
-             seed {}): in this time it authorized {ratio} of what it may, the background included, {} were authorized \
-             in all, and {} gave up{recovered}.",
+             seed {}): in this time it authorized {ratio} of that rate, its burst and the background included, {} were \
+             authorized in all, and {} gave up{recovered}.",
             spoken_s(duration_s),
             pods(self.pods),
             apps(self.apps),
@@ -229,6 +229,7 @@ impl StormReport {
             ("  pushed back", self.pushed_back),
             ("tickets on time", self.tickets_on_time),
             ("tickets late", self.tickets_late),
+            ("tickets early", self.tickets_early),
         ];
         said.into_iter().filter_map(|(name, count)| Some(row(name, grouped(count?)))).collect()
     }

@@ -13,7 +13,7 @@ use podgate_engine::{
 };
 use podgate_proto::v1;
 
-use crate::gate::documents::etag_text;
+use crate::{gate::documents::etag_text, grpc::convert::fields};
 
 /// A message that stands for a document.
 pub trait DocumentMessage: prost::Message + Default {
@@ -263,7 +263,7 @@ fn source(source: &Source) -> v1::DocumentSource {
 
 /// A duration as a draft holds it; a negative one becomes one that is beyond every bound.
 fn duration(message: prost_types::Duration) -> Duration {
-    Duration::try_from(message).unwrap_or(Duration::MAX)
+    fields::span(message).unwrap_or(Duration::MAX)
 }
 
 fn span(duration: Duration) -> Option<prost_types::Duration> {

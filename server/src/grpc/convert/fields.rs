@@ -1,6 +1,6 @@
 //! Reads fields of messages, and gathers what is wrong with them.
 
-use std::{fmt::Display, net::IpAddr};
+use std::{fmt::Display, net::IpAddr, time::Duration};
 
 use podgate_engine::{
     destination::Destination,
@@ -14,6 +14,11 @@ use crate::gate::{Refusal, refusal::Violation};
 
 /// Most violations told at once.
 const VIOLATIONS_MAX: usize = 32;
+
+/// A duration; none where it is negative. That is looked at first: prost-types overflows over the most negative one.
+pub fn span(wire: prost_types::Duration) -> Option<Duration> {
+    if wire.seconds < 0 { None } else { Duration::try_from(wire).ok() }
+}
 
 /// Reads fields of one message.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use podgate_proto::v1;
 
 use crate::{
     gate::{Appointments, Asked, Patience, Refusal},
-    grpc::convert::fields::Fields,
+    grpc::convert::fields::{Fields, span},
 };
 
 /// Most addresses of a pod.
@@ -26,10 +26,10 @@ pub fn authorize(
     answer_within: Duration,
 ) -> Result<(Asked, Patience), Refusal> {
     let mut fields = Fields::default();
-    let wait_budget = match message.wait_budget.map(Duration::try_from) {
+    let wait_budget = match message.wait_budget.map(span) {
         None => Duration::MAX,
-        Some(Ok(budget)) => budget,
-        Some(Err(_)) => {
+        Some(Some(budget)) => budget,
+        Some(None) => {
             fields.violation("wait_budget", "expected a duration that is not negative");
             Duration::ZERO
         }
