@@ -21,12 +21,28 @@
     return value.toLocaleString("en", { maximumFractionDigits: digits });
   };
 
+  // Ticks with as many decimals as tell them apart.
+  const ticks = (_, values, axisIndex, space, step) => {
+    const digits = (String(step).split(".")[1] ?? "").length;
+    return values.map((value) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  };
+
   // Room for the longest tick and the axis' name beside it.
   const sideSize = (plot, values, axisIndex, cycle) => {
     const axis = plot.axes[axisIndex];
     if (cycle > 1) return axis._size;
     const longest = (values ?? []).reduce((longest, value) => Math.max(longest, value.length), 0);
     return Math.ceil(axis.ticks.size + axis.gap + 8 + longest * 7.5);
+  };
+
+  // What the legend shows of a line that has no point just there: its nearest one.
+  const nearest = (plot, seriesIndex, at) => {
+    const values = plot.data[seriesIndex];
+    for (let away = 0; away < values.length; away++) {
+      if (values[at - away] != null) return at - away;
+      if (values[at + away] != null) return at + away;
+    }
+    return at;
   };
 
   // Bars of several series stand side by side, in the order of the legend, around the middle of their class.
@@ -74,19 +90,23 @@
     const axis = {
       stroke: ink, grid: { stroke: colour("grid"), width: 1 }, ticks: { stroke: colour("grid"), width: 1, size: 6 },
       font: "12px system-ui, sans-serif", labelFont: "12px system-ui, sans-serif", labelSize: 20, labelGap: 0,
-      values: (_, ticks) => ticks.map(number),
+      values: ticks,
     };
-    const half = chart.kind === "bars" ? chart.bar_width / 2 : 0;
+    const isBars = chart.kind === "bars";
+    const half = isBars ? chart.bar_width / 2 : 0;
+    const [first, last] = [chart.data[0][0], chart.data[0].at(-1)];
+    const whole = [Math.min(0, first - half), last + half > 0 ? last + half : 1];
     const options = {
       ...sizeFor(place),
       padding: [10, isNarrow ? 8 : 16, 0, 0],
-      cursor: { drag: { x: true, y: false }, points: { size: 7 } },
+      cursor: { drag: { x: true, y: false }, points: { size: 7 }, ...(!isBars && { dataIdx: nearest }) },
       scales: {
-        x: { time: false, range: (_, low, high) => [Math.min(0, low - half), high > 0 ? high + half : 1] },
+        // Less than the whole is what somebody dragged over.
+        x: { time: false, range: (_, low, high) => low <= first && high >= last ? whole : [low, high] },
         y: { range: (_, low, high) => [0, high > 0 ? high * 1.06 : 1] },
       },
       axes: [
-        { ...axis, label: chart.x, size: 34, space: isNarrow ? 40 : 60 },
+        { ...axis, label: chart.x, size: 34, space: isNarrow ? 40 : 60, ...(isBars && { incrs: [1, 2, 5, 10, 20, 50, 100] }) },
         { ...axis, label: chart.y, size: sideSize },
       ],
       legend: {

@@ -15,7 +15,7 @@ use std::{io, net::SocketAddr};
 use crate::{
     child::{ChildError, Confinement, ServerChild, ServerCommand},
     cli::incident::IncidentArgs,
-    console,
+    console, descriptors,
     incident::{
         report::{IncidentReport, Run},
         way::Way,
@@ -53,6 +53,8 @@ impl IncidentError {
 
 /// Runs all three, one after the other. To be called on the main thread, inside a `LocalSet`.
 pub async fn run(args: &IncidentArgs) -> Result<IncidentReport, IncidentError> {
+    // The servers inherit what is raised here, and need it as much as the pods.
+    descriptors::ensure(u64::from(args.pods.get())).map_err(StormError::from)?;
     let immediate = run_way(args, Way::Immediate).await?;
     let jitter = run_way(args, Way::Jitter).await?;
     let podgate = run_way(args, Way::Podgate).await?;

@@ -65,6 +65,11 @@ try {
     seen[name] = { ...(await page.evaluate(looked_at)) };
     await page.screenshot({ path: join(pictures, `${name}.png`), fullPage: true });
     if (name === "light") {
+      const over = page.locator(".u-over").first();
+      await over.scrollIntoViewIfNeeded();
+      await over.hover();
+      await settled(page);
+      seen[name].hovered = await page.locator(".u-legend").first().innerText();
       // The same page made narrow and dark while it is open.
       await page.setViewportSize({ width: 390, height: 844 });
       await page.emulateMedia({ colorScheme: "dark" });

@@ -128,6 +128,9 @@ fn brightness(colour: &Value) -> f64 {
 async fn every_chart_is_drawn_and_every_word_is_there() {
     let page = page();
     let seen = opened(&render(&page), "fixed-figures").await;
+    // Under the pointer each line has a value, also where it has no point of its own.
+    let hovered = seen["light"]["hovered"].as_str().unwrap();
+    assert!(hovered.contains("401") && hovered.contains("2,000") && !hovered.contains('–'), "{hovered}");
     for setting in SETTINGS {
         let seen = &seen[setting];
         let text = seen["text"].as_str().unwrap();
