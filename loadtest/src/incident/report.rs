@@ -150,6 +150,12 @@ impl IncidentReport {
         ]
     }
 
+    /// The runs that say nothing, since the load tester itself was too late: a sentence each.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let doubt = |(name, run): (&str, &Run)| Some(format!("{name}: {}", run.storm.doubt()?));
+        self.runs().into_iter().filter_map(doubt).collect()
+    }
+
     /// The figures side by side, the first row their heading.
     pub fn figures(&self) -> [[String; 4]; 14] {
         let row = |name: &str, cell: fn(&Run) -> String| {
@@ -185,6 +191,7 @@ impl IncidentReport {
             lines.push("Broken by podgate:".to_owned());
             lines.extend(broken.into_iter().map(|sentence| format!("  {sentence}")));
         }
+        lines.extend(self.doubts());
         lines.join("\n").trim_end_matches('\n').to_owned() + "\n"
     }
 }

@@ -31,7 +31,7 @@ fn page(report: &IncidentReport) -> Page {
     Page {
         title: "The incident: the collapse and the cure".to_owned(),
         sentence: report.sentence(),
-        paragraphs: report.stories().into_iter().chain(broken).collect(),
+        paragraphs: report.stories().into_iter().chain(broken).chain(report.doubts()).collect(),
         tables: vec![Table {
             caption: "The same pods, the same backend, three ways to ask".to_owned(),
             columns: heading.into(),
