@@ -1,13 +1,18 @@
 //! The command line, whole: a contract.
 
 mod arrivals;
+pub mod incident;
 mod storm;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench::mode::Modes, quantity::parse_duration};
+use crate::{
+    bench::mode::Modes,
+    cli::incident::{BackendArgs, IncidentArgs, PlainAclArgs},
+    quantity::parse_duration,
+};
 
 pub use crate::cli::{
     arrivals::{Arrivals, Overload},
@@ -31,6 +36,9 @@ pub struct Cli {
 pub enum Command {
     /// Lets N virtual pods arrive at once, or more than the gateway can admit for a while, and reports how they fared.
     Storm(StormArgs),
+    /// Shows the collapse and the cure side by side: retries against a plain ACL service, and podgate before the same
+    /// slow backend.
+    Incident(IncidentArgs),
     /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
     Bench(BenchArgs),
     /// Writes profiles for any number of apps, from a seed.
@@ -41,6 +49,12 @@ pub enum Command {
     /// The bare tonic echo as a child process.
     #[command(hide = true)]
     Echo(EchoArgs),
+    /// A slow ACL backend as a child process.
+    #[command(hide = true)]
+    Backend(BackendArgs),
+    /// A plain ACL service as a child process.
+    #[command(hide = true)]
+    PlainAcl(PlainAclArgs),
 }
 
 /// Flags of `bench`.
@@ -178,6 +192,8 @@ mod tests {
             ("storm --background-apps 1 --background-rate 30/m", "from 1 to 100 a second"),
             ("storm --cpu-quota 0", "from 0.01 to 64"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
+            ("storm --upstream http://h:1 --endpoint http://h:2", "cannot be used with"),
+            ("incident --backend-time 2s", "expected 1ms to 1s"),
             ("generate --apps 3", "--out"),
         ] {
             let words = std::iter::once("podgate-loadtest").chain(line.split_whitespace());
