@@ -1,6 +1,7 @@
 //! The command line, whole: a contract.
 
 mod arrivals;
+pub mod incident;
 mod retry;
 mod simulate;
 mod storm;
@@ -9,7 +10,11 @@ use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench::mode::Modes, quantity::parse_duration};
+use crate::{
+    bench::mode::Modes,
+    cli::incident::{BackendArgs, IncidentArgs, PlainAclArgs},
+    quantity::parse_duration,
+};
 
 pub use crate::cli::{
     arrivals::{Arrivals, Overload},
@@ -35,6 +40,9 @@ pub struct Cli {
 pub enum Command {
     /// Lets N virtual pods arrive at once, or more than the gateway can admit for a while, and reports how they fared.
     Storm(StormArgs),
+    /// Shows the collapse and the cure side by side: retries against a plain ACL service, and podgate before the same
+    /// slow backend.
+    Incident(IncidentArgs),
     /// Plays a storm through in simulated time, with the gateway's engine and the client's schedule: 100,000 pods in
     /// seconds, with what goes wrong, the same for every run of a seed.
     Simulate(SimulateArgs),
@@ -48,6 +56,12 @@ pub enum Command {
     /// The bare tonic echo as a child process.
     #[command(hide = true)]
     Echo(EchoArgs),
+    /// A slow ACL backend as a child process.
+    #[command(hide = true)]
+    Backend(BackendArgs),
+    /// A plain ACL service as a child process.
+    #[command(hide = true)]
+    PlainAcl(PlainAclArgs),
 }
 
 /// Flags of `bench`.
@@ -190,6 +204,8 @@ mod tests {
             ("simulate --within 2m --seeds 5", "cannot be used with"),
             ("simulate --pods 2000000", "1000000"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
+            ("storm --upstream http://h:1 --endpoint http://h:2", "cannot be used with"),
+            ("incident --backend-time 2s", "expected 1ms to 1s"),
             ("generate --apps 3", "--out"),
         ] {
             let words = std::iter::once("podgate-loadtest").chain(line.split_whitespace());

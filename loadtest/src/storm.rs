@@ -8,7 +8,7 @@ mod bookings;
 mod call_watch;
 pub(crate) mod capacity;
 mod crowd;
-mod documents;
+pub(crate) mod documents;
 mod gateway;
 mod ledger;
 pub mod optimum;

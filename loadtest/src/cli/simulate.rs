@@ -82,6 +82,9 @@ pub struct SimulateArgs {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with figures and charts to this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "seeds")]
+    pub html: Option<PathBuf>,
 }
 
 impl SimulateArgs {

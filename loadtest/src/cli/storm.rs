@@ -48,6 +48,9 @@ pub struct StormArgs {
     /// Time after which a pod gives up. [default: 9m; with --overload 10s]
     #[arg(long, alias = "timeout", value_name = "D", value_parser = parse_duration)]
     pub budget: Option<Duration>,
+    /// Time for a call, after which it counts as failed; for a connection too, where this is less than its 2 s.
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse_duration)]
+    pub call_timeout: Duration,
     /// Seed of everything random: addresses, uids, apps, arrivals and waits.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub seed: u64,
@@ -90,6 +93,9 @@ pub struct StormArgs {
     /// Cores' worth of CPU time that the gateway child may use, such as 0.1 (a control group; needs the right to make one).
     #[arg(long, value_name = "Q", conflicts_with = "endpoint", value_parser = parse_cpu_quota)]
     pub cpu_quota: Option<f64>,
+    /// An ACL service behind the gateway child, http://HOST:PORT, which must learn of each grant before its pod does.
+    #[arg(long, value_name = "URI", value_parser = plain_endpoint, conflicts_with = "endpoint")]
+    pub upstream: Option<Endpoint>,
     /// A running gateway to storm, http://HOST:PORT, instead of a child.
     #[arg(long, value_name = "URI", value_parser = plain_endpoint)]
     pub endpoint: Option<Endpoint>,
@@ -104,6 +110,9 @@ pub struct StormArgs {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with figures and charts to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 impl StormArgs {

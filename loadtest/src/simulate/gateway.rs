@@ -11,8 +11,8 @@ use std::{
 };
 
 use podgate_engine::{
-    book::{Holder, ParkId},
-    desk::{Arrival, Desk, Kept, Past, Question, Turn},
+    book::{Holder, ParkId, Request},
+    desk::{Arrival, Desk, Kept, Looked, Past, Question, Turn},
     digest::digest_of,
     profile::Priority,
     ticket::{Claims, KEY_BYTES, Keys},
@@ -28,12 +28,15 @@ use crate::{
         scenario::{DESK_LIMITS, Scenario},
         timetable::{Answer, CallId, Event, Freshness, Ticket, Timetable, later},
     },
+    storm::documents,
 };
 
 /// Time of one group commit.
 const COMMIT: Duration = Duration::from_millis(2);
 /// Between two looks for parked calls that may go early.
 const TICK: Duration = Duration::from_millis(10);
+/// Books that one sweep looks at.
+const SWEEP_MAX: usize = 2_000;
 /// Purpose of the stream of the key and the epoch.
 const SECRETS: u64 = 105;
 
@@ -109,7 +112,7 @@ impl<'a> Gateway<'a> {
         let mut secrets = SplitMix64::new(seed, SECRETS);
         let secret: [u8; KEY_BYTES] = std::array::from_fn(|_| secrets.below(256) as u8);
         let app = |index| {
-            let name: Arc<str> = format!("app-{index:05}").into();
+            let name: Arc<str> = documents::app_name(index).into();
             App { digest: digest_of(&name), name }
         };
         Self {
@@ -156,7 +159,7 @@ impl<'a> Gateway<'a> {
             horizon: self.scenario.horizon,
             priority: Priority::default(),
             holder: asked.holder,
-            request: asked.request,
+            request: Request::new(asked.uid, asked.request),
             answer_within: asked.answer_within,
             wait_budget: asked.wait_budget,
             ticket,
@@ -168,7 +171,11 @@ impl<'a> Gateway<'a> {
                 self.admit(asked.call, asked.app, now, timetable);
                 None
             }
-            Turn::Parked { slot, id } => {
+            Turn::Parked { slot, id, displaced } => {
+                // By a later call of the same pod, which has given the earlier one up.
+                if let Some(earlier) = displaced {
+                    self.parking.remove(earlier);
+                }
                 self.park(Parked { call: asked.call, app: asked.app, slot }, id, now, timetable);
                 None
             }
@@ -222,7 +229,6 @@ impl<'a> Gateway<'a> {
                 self.admit(call, app, now, timetable);
             }
             Arrival::Wait(until) => timetable.at(until, Event::SlotComes { park, process }),
-            // By a later call of the same pod, which has given this one up.
             Arrival::Superseded => self.parking.remove(ParkId(park)),
         }
     }
@@ -232,7 +238,9 @@ impl<'a> Gateway<'a> {
         if self.process != Process::Runs(process) {
             return;
         }
-        while let Some(id) = self.desk.call_early(now) {
+        let mut called = Vec::new();
+        while self.desk.call_early(now, &mut called) == Looked::AtSome {}
+        for id in called {
             if let Some(Parked { call, app, .. }) = self.parking.get(id) {
                 self.parking.remove(id);
                 self.admit(call, app, now, timetable);
@@ -311,7 +319,7 @@ impl<'a> Gateway<'a> {
     /// Closes books that are over.
     pub(crate) fn sweep(&mut self, now: Moment) {
         if self.process().is_some() {
-            self.desk.sweep(now);
+            self.desk.sweep(SWEEP_MAX, now);
         }
     }
 }

@@ -30,7 +30,7 @@ const OUTAGE: Duration = Duration::from_millis(500);
 /// The time between two outages, at least.
 const OUTAGES_APART: Duration = Duration::from_secs(1);
 /// Between two looks for books that are over.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_millis(500);
 
 /// More events than are simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -38,6 +38,8 @@ impl Crew {
     pub(crate) fn new(args: &StormArgs, gateway: &Gateway, retry: RetryPolicy) -> Result<Self, StormError> {
         let mut config = ClientConfig::new(vec![gateway.endpoint().clone()]);
         config.retry = retry;
+        config.call_timeout = args.call_timeout;
+        config.connect_timeout = config.connect_timeout.min(args.call_timeout);
         let destinations = documents::DESTINATIONS
             .iter()
             .take(usize::from(args.destinations))

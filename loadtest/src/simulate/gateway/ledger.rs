@@ -63,7 +63,7 @@ mod tests {
     use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
     use podgate_engine::{
-        book::{Holder, ParkId},
+        book::{Holder, ParkId, Request},
         desk::{Limit, Way},
         profile::Priority,
         quota::Quota,
@@ -80,7 +80,7 @@ mod tests {
             horizon: Duration::from_secs(120),
             priority: Priority::P2,
             holder: Holder::new(1),
-            request: 1,
+            request: Request::new(1, 1),
             answer_within: Duration::from_secs(1),
             wait_budget: Duration::from_secs(1),
             ticket: Some(at_ms(slot_ms)),
@@ -93,7 +93,11 @@ mod tests {
 
     #[test]
     fn an_on_time_ticket_is_refused_where_its_slot_is_not_kept() {
-        let parked = |ms: i64| Turn::Parked { slot: Moment::from_nanos(ms * 1_000_000), id: ParkId(0) };
+        let parked = |ms: i64| Turn::Parked {
+            slot: Moment::from_nanos(ms * 1_000_000),
+            id: ParkId(0),
+            displaced: None,
+        };
         let pushed_back = Turn::PushedBack(Limit::App);
         assert_eq!(refused(1_000, pushed_back, 1_200), 1);
         assert_eq!(refused(1_000, pushed_back, 1_201), 0);

@@ -12,8 +12,8 @@ impl SimulateReport {
     pub fn render(&self) -> String {
         let mut lines = vec![String::new()];
         lines.extend(self.needed());
-        lines.extend([self.story(), self.bound(), String::new(), self.counts()]);
-        lines.extend(self.excuse());
+        lines.extend([self.story(), self.bound(), String::new(), table::render(&self.counts())]);
+        lines.extend(self.excuse().map(|excuse| excuse + "\n"));
         let broken = self.broken();
         if !broken.is_empty() {
             lines.push("Broken:".to_owned());
@@ -25,7 +25,7 @@ impl SimulateReport {
     }
 
     /// The answer to `--within`.
-    fn needed(&self) -> Option<String> {
+    pub(crate) fn needed(&self) -> Option<String> {
         let (rate, within_s) = (self.rate_needed.as_ref()?, self.within_s?);
         let each = match self.storm.apps {
             1 => "The app needs",
@@ -43,7 +43,7 @@ impl SimulateReport {
     }
 
     /// One sentence: what happened.
-    fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         let storm = &self.storm;
         let arrived = format!(
             "Simulated, {} of {} arrived within {} (policy {}, seed {})",
@@ -76,7 +76,7 @@ impl SimulateReport {
         }
     }
 
-    fn bound(&self) -> String {
+    pub(crate) fn bound(&self) -> String {
         let storm = &self.storm;
         let limits = format!("{} a second and {} at once", storm.rate_per_s, grouped(u64::from(storm.burst)));
         if storm.rate_bound_violations > 0 {
@@ -94,10 +94,10 @@ impl SimulateReport {
     }
 
     /// Why some that gave up are not held against the gateway.
-    fn excuse(&self) -> Option<String> {
+    pub(crate) fn excuse(&self) -> Option<String> {
         (self.excused() > 0).then(|| {
             format!(
-                "The budget of {} is shorter than the optimum: {} gave up at its end, as they had to.\n",
+                "The budget of {} is shorter than the optimum: {} gave up at its end, as they had to.",
                 spoken_s(self.budget_s),
                 count(self.excused(), "pod"),
             )
@@ -105,7 +105,7 @@ impl SimulateReport {
     }
 
     /// The promises that were broken, a sentence each.
-    fn broken(&self) -> Vec<String> {
+    pub(crate) fn broken(&self) -> Vec<String> {
         let mut broken = Vec::new();
         if self.failed() > 0 {
             let reasons = self.storm.gave_up_reasons.iter();
@@ -132,7 +132,8 @@ impl SimulateReport {
         broken
     }
 
-    fn counts(&self) -> String {
+    /// The figures, each with its name.
+    pub(crate) fn counts(&self) -> Vec<[String; 2]> {
         let storm = &self.storm;
         let of = |count: u32| grouped(u64::from(count));
         let held = |count: Option<u64>| count.map_or_else(none, grouped);
@@ -171,7 +172,7 @@ impl SimulateReport {
             let spoken = [percentiles.p50, percentiles.p99, percentiles.max].map(spoken_s);
             rows.push(row("arrival to grant, p50, p99, max", spoken.join(", ")));
         }
-        table::render(&rows)
+        rows
     }
 }
 
