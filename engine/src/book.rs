@@ -71,6 +71,8 @@ pub(crate) struct Book {
     /// The second in which it was last asked for, and admissions since that second began.
     pub(crate) second: i64,
     pub(crate) admitted: u32,
+    /// Of these, those that count as a small app's.
+    pub(crate) small: u32,
     /// The app's priority, as the profile last said.
     pub(crate) priority: Priority,
     /// As the desk has counted it.
@@ -135,6 +137,7 @@ impl Book {
             durable: told_before,
             second: i64::MIN,
             admitted: 0,
+            small: 0,
             priority: Priority::default(),
             counted: Counted::default(),
         }

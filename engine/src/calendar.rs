@@ -154,9 +154,19 @@ impl Calendar {
     }
 
     /// Counts an admission.
-    pub(crate) fn raise(&mut self, share: Share, now: Moment) {
+    pub(crate) fn raise(&mut self, now: Moment) {
         self.meter.raise(now, self.quota);
-        self.small[0] += u32::from(share == Share::Small);
+    }
+
+    /// Counts an admission of a small app.
+    pub(crate) fn count_small(&mut self) {
+        self.small[0] += 1;
+    }
+
+    /// So many of this second's small admissions were of an app that is not small any more: a storm begins small, and
+    /// nothing is to be kept for it.
+    pub(crate) fn discount_small(&mut self, count: u32) {
+        self.small[0] = self.small[0].saturating_sub(count);
     }
 
     /// Bookings whose slot has begun and whose holders are still expected: those of the cells that may still come on
@@ -361,7 +371,8 @@ mod tests {
     fn what_small_apps_use_already_is_kept_beside() {
         let mut calendar = calendar("100/s");
         calendar.advance(at_ms(0));
-        (0..20).for_each(|_| calendar.raise(Share::Small, at_ms(0)));
+        (0..30).for_each(|_| calendar.count_small());
+        calendar.discount_small(10);
         assert_eq!(fill(&mut calendar, claim(P1, Share::Had), at_ms(999)), 70);
     }
 

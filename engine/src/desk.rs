@@ -327,6 +327,7 @@ fn walk_in(
     ticket: TicketUse,
     now: Moment,
 ) -> Turn {
+    hall.review(book);
     let claim = hall.claim(book);
     let by_app = book.bucket.next_slot_beside(book.due(), now);
     let by_capacity = hall.calendar.has_room_at(claim.share, now);

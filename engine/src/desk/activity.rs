@@ -22,6 +22,7 @@ impl Activity {
         if book.second != second {
             book.second = second;
             book.admitted = 0;
+            book.small = 0;
             self.asked[0] += 1;
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     book::{Book, Found, ParkId},
-    calendar::{Calendar, Claim},
+    calendar::{Calendar, Claim, Share},
     desk::{DeskLimits, PARK_MAX, PARK_SPARE, Question, Turn, activity::Activity, expected::Expected},
     quota::Quota,
     time::Moment,
@@ -163,8 +163,17 @@ impl Hall {
 
     /// Counts an admission in what all apps share.
     pub(crate) fn count(&mut self, book: &mut Book, now: Moment) {
-        let share = self.claim(book).share;
-        self.calendar.raise(share, now);
+        self.calendar.raise(now);
         book.admitted += 1;
+        book.small += 1;
+        self.calendar.count_small();
+        self.review(book);
+    }
+
+    /// Takes an app that has had its share out of the count of small ones.
+    pub(crate) fn review(&mut self, book: &mut Book) {
+        if book.small > 0 && self.claim(book).share == Share::Had {
+            self.calendar.discount_small(std::mem::take(&mut book.small));
+        }
     }
 }
