@@ -17,6 +17,7 @@ pub mod documents;
 pub mod raw;
 pub mod refusal;
 pub mod requests;
+pub mod turn;
 pub mod yaml;
 
 pub mod rust_file;
