@@ -1,8 +1,13 @@
 //! How far ahead slots may be booked: what settings and profiles accept, and how they say no.
 
+use std::time::Duration;
+
 use podgate_tests::{
     binary::{Binary, Ended},
+    caller::Caller,
+    gateway::Setup,
     home::Home,
+    requests::authorize,
     yaml::profile,
 };
 
@@ -82,4 +87,23 @@ async fn a_profile_keeps_a_horizon_within_its_bounds_and_its_rate() {
     ] {
         expect_fault(&validate(bad).await, fault);
     }
+}
+
+/// A profile says the horizon, the settings say the rate, and nobody has held the one against the other.
+#[tokio::test]
+async fn a_horizon_is_cut_to_what_the_rate_of_the_settings_allows() {
+    let profile = profile("shop", "db.shop.svc", "  limits: { horizon: 1h }\n");
+    let setup = Setup::new()
+        .with_file("shop.yaml", profile)
+        .flag("--default-rate", "10000/s")
+        .flag("--default-horizon", "1m")
+        .flag("--capacity-rate", "1/h")
+        .flag("--capacity-burst", "1");
+    let gateway = setup.start().await;
+    let caller = Caller::of(&gateway).await;
+    caller.granted(authorize("shop", "first", &[])).await;
+    let (reason, delay) = caller.pushed_back(authorize("shop", "second", &[])).await;
+    assert_eq!(reason, "CAPACITY");
+    // U(H/2, H), where H is a million slots of a tenth of a millisecond.
+    assert!((Duration::from_secs(50)..=Duration::from_secs(100)).contains(&delay), "{delay:?}");
 }
