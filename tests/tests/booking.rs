@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use podgate_proto::v1::{AuthorizeRequest, GrantOrigin, Verdict};
+use podgate_proto::v1::{AuthorizeRequest, DenialReason, GrantOrigin, ProfileServiceListRequest, Verdict};
 use podgate_tests::{
     caller::Caller,
     clock,
@@ -134,7 +134,7 @@ async fn who_knows_no_appointments_is_told_when_to_come_and_admitted_then() {
     let later = pod(&gateway, 3).await.booked(authorize("shop", "third", &DB)).await;
     assert!(later.is_at(first_at + 2 * INTERVAL), "{later:?}");
     // It comes a little early, on a connection of its own, without a ticket.
-    clock::until(slot.earliest - Duration::from_secs(1)).await;
+    clock::until(slot.earliest.saturating_sub(Duration::from_secs(1))).await;
     let admitted_at = pod(&gateway, 2).await.admitted(authorize("shop", "second", &DB)).await;
     assert!((slot.earliest..later.earliest).contains(&admitted_at), "{admitted_at:?} is not at {slot:?}");
 }
@@ -271,10 +271,23 @@ async fn slots_of_those_who_never_come_go_to_those_who_wait() {
         // And still within the rate: nobody came late, and so it is B + R·Δ.
         assert!(first_at + INTERVAL * number <= *admitted_at, "{admitted:?} after {first_at:?}");
     }
-    eventually("the no-shows", async || {
-        (gateway.metric("podgate_no_shows").await == Some(14.0)).then_some(())
-    })
-    .await;
+    // The last of the others is given up 200 ms after its slot, when somebody asks.
+    clock::until(own + INTERVAL + INTERVAL).await;
+    pod(&gateway, 6).await.admitted(authorize("shop", "last", &DB)).await;
+    assert_eq!(gateway.metric("podgate_no_shows").await, Some(14.0));
+}
+
+#[tokio::test]
+async fn what_changed_during_the_wait_is_decided_again() {
+    let gateway = shop(NEAR).start().await;
+    spend(&gateway).await;
+    let caller = pod(&gateway, 2).await;
+    let waiting = tokio::spawn(async move { caller.denied(authorize("shop", "second", &DB)).await });
+    eventually("a parked call", async || (turns(&gateway, "parked").await == Some(1.0)).then_some(())).await;
+    gateway.remove("shop.yaml");
+    gateway.until_profiles(0).await;
+    let denied = within("the call that waits", waiting).await.unwrap();
+    assert_eq!(denied.reason(), DenialReason::NoProfile);
 }
 
 /// Makes every call that takes no token; each must be answered.
@@ -288,7 +301,7 @@ async fn make_free_calls(gateway: &Gateway, holder: &Caller) {
     let mut health = HealthClient::new(newcomer.channel());
     let health = health.check(HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(health.status(), ServingStatus::Serving);
-    assert!(newcomer.profiles().list(podgate_proto::v1::ProfileServiceListRequest::default()).await.is_ok());
+    assert!(newcomer.profiles().list(ProfileServiceListRequest::default()).await.is_ok());
     assert!(!newcomer.all_grants().await.is_empty());
     newcomer.next_slot("shop").await;
     assert_eq!(gateway.page("/readyz").await.status, 200);

@@ -45,14 +45,14 @@ fn bearing(ticket: &[u8], request: AuthorizeRequest) -> AuthorizeRequest {
 }
 
 /// How many tickets came to this result.
-async fn count(gateway: &Gateway, result: &str) -> f64 {
+async fn count(gateway: &Gateway, result: &str) -> u64 {
     let page = gateway.page("/metrics").await;
-    page.metric("podgate_tickets_total", &format!("result=\"{result}\"")).unwrap_or_default()
+    page.metric("podgate_tickets_total", &format!("result=\"{result}\"")).unwrap_or_default() as u64
 }
 
 /// How many tickets came at all.
-async fn count_all(gateway: &Gateway) -> f64 {
-    gateway.metric("podgate_tickets_total").await.unwrap_or_default()
+async fn count_all(gateway: &Gateway) -> u64 {
+    gateway.metric("podgate_tickets_total").await.unwrap_or_default() as u64
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn who_comes_on_time_is_granted_and_a_replay_changes_nothing() {
             continue;
         }
         let used = count(&gateway, "on_time").await - before;
-        assert_eq!((used, granted.origin()), (1.0, GrantOrigin::Fresh));
+        assert_eq!((used, granted.origin()), (1, GrantOrigin::Fresh));
         let admitted_at = Duration::try_from(granted.admitted_at.unwrap()).unwrap();
         assert!(slot.earliest <= admitted_at, "admitted at {admitted_at:?}, before {slot:?}");
         let next = caller.next_slot("shop").await;
@@ -108,10 +108,10 @@ async fn who_comes_a_little_early_waits_inside_the_call_and_keeps_its_slot() {
     let first_at = spend(&gateway, "shop").await;
     let caller = pod(&gateway, 2).await;
     let Turn { slot, ticket } = caller.deferred(authorize("shop", "second", &DB)).await;
-    clock::until(slot.earliest - Duration::from_secs(1)).await;
+    clock::until(slot.earliest.saturating_sub(Duration::from_secs(1))).await;
     let admitted_at = caller.admitted(bearing(&ticket, authorize("shop", "second", &DB))).await;
     assert!((first_at + INTERVAL..first_at + 2 * INTERVAL).contains(&admitted_at), "{admitted_at:?}");
-    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1.0, 1.0));
+    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1, 1));
 }
 
 /// Presents a ticket as another pod; expects that it is booked behind all others, and that the ticket is counted.
@@ -122,7 +122,7 @@ async fn expect_walk_in(gateway: &Gateway, last: u8, ticket: &[u8], result: &str
     let turn = caller.deferred(bearing(ticket, authorize("shop", &format!("walk-in-{last}"), &DB))).await;
     assert!(turn.slot.is(next), "{result}: {:?} is not the newcomer's {next:?}", turn.slot);
     let after = (count(gateway, result).await, count_all(gateway).await);
-    assert_eq!(after, (before.0 + 1.0, before.1 + 1.0), "{result} is not what it was counted as");
+    assert_eq!(after, (before.0 + 1, before.1 + 1), "{result} is not what it was counted as");
 }
 
 #[tokio::test]
@@ -183,10 +183,10 @@ async fn a_ticket_in_other_hands_is_worth_nothing() {
     let next = holder.next_slot("shop").await;
     let other = holder.deferred(bearing(&ticket, authorize("shop", "holder", &[(HOST, 3307)]))).await;
     assert!(other.slot.is(next), "{other:?} is not the newcomer's {next:?}");
-    assert_eq!(count(&gateway, "foreign_request").await, 1.0);
+    assert_eq!(count(&gateway, "foreign_request").await, 1);
     let other = holder.deferred(bearing(&ticket, authorize("mail", "holder", &DB))).await;
     assert!(other.slot.is_at(mail_at + FAR_INTERVAL), "{other:?} is not the first of mail");
-    assert_eq!(count(&gateway, "foreign_app").await, 1.0);
+    assert_eq!(count(&gateway, "foreign_app").await, 1);
     // Of another gateway, with a store and so a key of its own.
     let elsewhere = shop(FAR).start().await;
     spend(&elsewhere, "shop").await;
@@ -194,7 +194,7 @@ async fn a_ticket_in_other_hands_is_worth_nothing() {
     expect_walk_in(&gateway, 4, &foreign.ticket, "bad_mac").await;
 
     assert!(holder.deferred(bearing(&ticket, authorize("shop", "holder", &DB))).await.slot.is(slot));
-    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1.0, 5.0));
+    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1, 5));
 }
 
 #[tokio::test]
@@ -216,7 +216,7 @@ async fn who_comes_late_is_a_walk_in() {
     let next = late.next_slot("shop").await;
     let turn = late.deferred(bearing(&ticket, authorize("shop", "late", &DB))).await;
     assert!(turn.slot.is(next), "{turn:?} is not the newcomer's {next:?}");
-    assert_eq!((count(&gateway, "late").await, count_all(&gateway).await), (1.0, 1.0));
+    assert_eq!((count(&gateway, "late").await, count_all(&gateway).await), (1, 1));
 }
 
 #[tokio::test]
@@ -231,10 +231,10 @@ async fn a_ticket_is_honoured_after_a_kill_and_newcomers_come_behind_it() {
     let newcomer = pod(&gateway, 3).await.deferred(authorize("shop", "newcomer", &DB)).await;
     assert!(newcomer.slot.earliest > slot + Duration::from_secs(1), "{newcomer:?} may collide with {slot:?}");
     let holder = pod(&gateway, 2).await;
-    clock::until(slot - Duration::from_secs(1)).await;
+    clock::until(slot.saturating_sub(Duration::from_secs(1))).await;
     let admitted_at = holder.admitted(bearing(&ticket, authorize("shop", "holder", &DB))).await;
     assert!((slot..slot + INTERVAL).contains(&admitted_at), "{admitted_at:?} is not at {slot:?}");
-    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1.0, 1.0));
+    assert_eq!((count(&gateway, "early").await, count_all(&gateway).await), (1, 1));
     let again = holder.granted(bearing(&ticket, authorize("shop", "holder", &DB))).await;
     assert_eq!(again.origin(), GrantOrigin::Repeated);
     // The newcomer's turn did not move.
