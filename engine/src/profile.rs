@@ -258,12 +258,9 @@ fn parse_subjects(drafts: &[SubjectDraft], faults: &mut Faults) -> Box<[SubjectP
 
 fn parse_limits(draft: &LimitsDraft, faults: &mut Faults) -> Limits {
     let rate = draft.rate.as_deref().and_then(|text| faults.keep("spec.limits.rate", text.parse()));
-    let horizon = within(draft.horizon, "spec.limits.horizon", HORIZON_BOUNDS, faults);
-    if let (Some(rate), Some(horizon)) = (rate, horizon)
-        && let Err(unreadable) = check_horizon(rate, horizon)
-    {
-        faults.add("spec.limits.horizon", unreadable.to_string());
-    }
+    let horizon = draft.horizon.and_then(|horizon| {
+        faults.keep("spec.limits.horizon", check_horizon(rate, horizon)).map(|()| horizon)
+    });
     let burst = draft.burst.and_then(|number| faults.keep("spec.limits.burst", parse_burst(number)));
     Limits { rate, burst, horizon }
 }
@@ -275,17 +272,31 @@ const fn minutes(count: u64) -> Duration {
 /// Shortest and longest horizon. One that is shorter than the time for which a call is parked would book nothing.
 pub const HORIZON_BOUNDS: (Duration, Duration) = (crate::desk::PARK_MAX, minutes(60));
 
-/// Checks that as many slots as a rate has in a horizon can be kept.
-pub fn check_horizon(rate: Rate, horizon: Duration) -> Result<(), Unreadable> {
-    let longest = horizon_max(rate);
-    if horizon <= longest {
-        return Ok(());
+/// Checks a horizon: its bounds, and that as many slots as the rate has in it can be kept.
+pub fn check_horizon(rate: Option<Rate>, horizon: Duration) -> Result<(), Unreadable> {
+    let shown = humantime::format_duration;
+    let (shortest, longest) = HORIZON_BOUNDS;
+    let expected = format!("expected {} to {}", shown(shortest), shown(longest));
+    if horizon < shortest {
+        let parked = "which a call is held open until its slot, so nothing would ever be booked";
+        let horizon = shown(horizon);
+        return Err(Unreadable(format!(
+            "{horizon} is less than the {} for {parked}; {expected}",
+            shown(shortest)
+        )));
     }
-    let longest = Duration::from_secs(longest.as_secs());
-    let (horizon, longest) = (humantime::format_duration(horizon), humantime::format_duration(longest));
+    if horizon > longest {
+        return Err(Unreadable(format!("{} is out of bounds; {expected}", shown(horizon))));
+    }
+    let Some((rate, kept)) = rate.map(|rate| (rate, horizon_max(rate))).filter(|(_, kept)| horizon > *kept)
+    else {
+        return Ok(());
+    };
     Err(Unreadable(format!(
-        "{rate} booked {horizon} ahead are more than the {BOOKINGS_MAX} slots that are kept; expected a horizon of at \
-         most {longest} at this rate"
+        "{rate} booked {} ahead are more than the {BOOKINGS_MAX} slots that are kept (rate × horizon); expected at most {} \
+         at this rate",
+        shown(horizon),
+        shown(Duration::from_secs(kept.as_secs()))
     )))
 }
 /// Shortest and longest `ttl`.

@@ -10,5 +10,10 @@ pub mod store {
     tonic::include_proto!("podgate.store.v1");
 }
 
-/// The encoded `FileDescriptorSet` of both packages, for gRPC reflection.
+/// What podgate asks of an ACL service that stands behind it.
+pub mod upstream {
+    tonic::include_proto!("podgate.upstream.v1");
+}
+
+/// The encoded `FileDescriptorSet` of all packages, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

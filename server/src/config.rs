@@ -2,8 +2,10 @@
 
 pub mod layers;
 pub mod setting;
+pub mod upstream;
 pub mod values;
 
 pub use layers::{Layers, Origin};
 pub use setting::{SETTINGS, Setting};
+pub use upstream::Upstream;
 pub use values::Config;

@@ -8,6 +8,7 @@ pub mod in_force;
 mod lanes;
 pub mod policies;
 pub mod refusal;
+pub mod upstream;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::{
     gate::lanes::Lanes,
     limits::per_ip::PerIpLimit,
     store::{Store, StoreError, desk::KeptDesk},
+    upstream::Upstream,
 };
 
 /// The gate.
@@ -38,6 +40,7 @@ pub struct Gate {
     booking: Booking,
     lanes: Lanes,
     store: Store,
+    upstream: Option<Upstream>,
     outcomes: authorize::Outcomes,
 }
 
@@ -50,6 +53,7 @@ impl Gate {
             booking: Booking::new(config.capacity, config.desk, kept),
             lanes: Lanes::new(),
             store,
+            upstream: None,
             outcomes: authorize::Outcomes::new(),
         }
     }
@@ -95,6 +99,10 @@ impl Gate {
 
     /// Ends the gate: what is queued for the store is written.
     pub fn close(self) {
+        // First of all: what it acknowledges goes to the store.
+        if let Some(upstream) = self.upstream {
+            upstream.close();
+        }
         self.store.close();
     }
 }

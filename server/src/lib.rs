@@ -13,6 +13,7 @@ pub mod source;
 pub mod authn;
 pub mod limits;
 pub mod store;
+pub mod upstream;
 
 pub mod gate;
 

@@ -5,6 +5,7 @@ pub mod database;
 pub mod desk;
 pub mod index;
 pub mod record;
+pub mod tombstone;
 pub mod writer;
 
 use std::{
@@ -25,6 +26,7 @@ pub use self::{
     courier::Courier,
     database::{Kept, Kind},
     index::GrantIndex,
+    tombstone::{Ends, Tombstone, Tombstones},
     writer::{ENDED_MAX, Ending, Target},
 };
 use crate::{
@@ -109,8 +111,31 @@ impl Store {
     pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
         let (mut database, kept) = database::Database::open(directory)?;
         let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
-        let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
+        Ok((Self::start(directory, grants, &kept, writer)?, kept))
+    }
+
+    /// The same for a gateway whose ended grants somebody must hear of: remembers each end until it is acknowledged.
+    pub fn open_with_ends(
+        directory: &std::path::Path,
+        grants_max: usize,
+    ) -> Result<(Self, Kept, Ends), StoreError> {
+        let (mut database, kept) = database::Database::open(directory)?;
+        let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
+        let tombstones = Arc::new(Tombstones::load(&mut database)?);
+        let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
+        let store = Self::start(directory, grants, &kept, writer.remembering(Arc::clone(&tombstones)))?;
+        let ends = Ends { tombstones, grants: Arc::clone(&store.grants), commands: store.commands.clone() };
+        Ok((store, kept, ends))
+    }
+
+    fn start(
+        directory: &std::path::Path,
+        grants: Arc<GrantIndex>,
+        kept: &Kept,
+        writer: Writer,
+    ) -> Result<Self, StoreError> {
+        let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -119,7 +144,7 @@ impl Store {
             })
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
-        Ok((Self { commands, grants, keys_made_at_ms, thread }, kept))
+        Ok(Self { commands, grants, keys_made_at_ms, thread })
     }
 
     /// The living grants, in memory.

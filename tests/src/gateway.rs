@@ -309,7 +309,7 @@ fn read_addresses(text: &str) -> Addresses {
 }
 
 /// An address of loopback that no other running test has: by this process's id and a counter.
-fn own_address() -> Ipv4Addr {
+pub(crate) fn own_address() -> Ipv4Addr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let number = (id() << 5 | COUNT.fetch_add(1, Ordering::Relaxed) & 0x1f) & 0x7f_ffff;
     let [_, b, c, d] = (number | 0x80_0000).to_be_bytes();

@@ -10,6 +10,7 @@ pub mod home;
 pub mod page;
 
 pub mod gateway;
+pub mod guarded_redis;
 pub mod init;
 
 pub mod caller;

@@ -40,12 +40,16 @@ async fn the_settings_keep_a_horizon_within_its_bounds_and_its_rate() {
         assert_eq!(ended.code, Some(0), "{good:?}: {}", ended.err);
     }
     for (bad, fault) in [
-        (&["--default-horizon", "1s"][..], "--default-horizon: 1s is out of bounds; expected 2s to 1h"),
-        (&["--default-horizon", "61m"], "--default-horizon: 61m is out of bounds; expected 2s to 1h"),
+        (
+            &["--default-horizon", "1s"][..],
+            "--default-horizon: 1s is less than the 2s for which a call is held open until its slot, so nothing would ever be \
+             booked; expected 2s to 1h",
+        ),
+        (&["--default-horizon", "61m"], "--default-horizon: 1h 1m is out of bounds; expected 2s to 1h"),
         (
             &["--default-rate", "1000/s", "--default-horizon", "1001s"],
-            "--default-horizon: 1000/s booked 16m 41s ahead are more than the 1000000 slots that are kept; expected a \
-             horizon of at most 16m 40s at this rate",
+            "--default-horizon: 1000/s booked 16m 41s ahead are more than the 1000000 slots that are kept (rate × \
+             horizon); expected at most 16m 40s at this rate",
         ),
         // The horizon that is the default is held against the rate as well.
         (
@@ -74,12 +78,12 @@ async fn a_profile_keeps_a_horizon_within_its_bounds_and_its_rate() {
         assert_eq!(ended.code, Some(0), "{good}: {}", ended.err);
     }
     for (bad, fault) in [
-        ("{ horizon: 1s }", "spec.limits.horizon: 1s is out of bounds; expected 2s to 1h"),
+        ("{ horizon: 1s }", "spec.limits.horizon: 1s is less than the 2s for which a call is held open"),
         ("{ horizon: 3601s }", "spec.limits.horizon: "),
         (
             "{ rate: 1000/s, horizon: 1001s }",
-            "spec.limits.horizon: 1000/s booked 16m 41s ahead are more than the 1000000 slots that are kept; expected \
-             a horizon of at most 16m 40s at this rate",
+            "spec.limits.horizon: 1000/s booked 16m 41s ahead are more than the 1000000 slots that are kept (rate × \
+             horizon); expected at most 16m 40s at this rate",
         ),
         ("{ rate: 0/s }", "spec.limits.rate: `0/s` is no rate"),
         ("{ burst: 0 }", "spec.limits.burst: 0 is no burst; expected 1 to 1000000"),

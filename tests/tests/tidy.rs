@@ -26,7 +26,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Which modules of the server a module may know, beside the engine; a module that is not named may know all.
-const SERVER_MODULES: [(&str, &[&str]); 11] = [
+const SERVER_MODULES: [(&str, &[&str]); 12] = [
     ("clock", &[]),
     ("environment", &[]),
     ("wording", &[]),
@@ -36,8 +36,12 @@ const SERVER_MODULES: [(&str, &[&str]); 11] = [
     ("limits", &["clock", "config"]),
     ("source", &["clock", "config", "document"]),
     ("store", &["clock", "config", "vital"]),
-    ("gate", &["authn", "clock", "config", "document", "limits", "source", "store"]),
-    ("grpc", &["authn", "clock", "config", "document", "gate", "limits", "source", "store", "wording"]),
+    ("upstream", &["clock", "config", "store", "vital"]),
+    ("gate", &["authn", "clock", "config", "document", "limits", "source", "store", "upstream"]),
+    (
+        "grpc",
+        &["authn", "clock", "config", "document", "gate", "limits", "source", "store", "upstream", "wording"],
+    ),
 ];
 
 /// What knows the wire, and must not be known by what decides.

@@ -34,6 +34,7 @@ use crate::{
     },
     source::directory::Documents,
     store::{Store, StoreError},
+    upstream::Upstream,
 };
 
 /// How often expired grants are ended, and histograms kept small.
@@ -95,10 +96,21 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
     raise_open_files(config);
     let metrics = telemetry::install_metrics()?;
     let refuse = |source| ServeError::Store { directory: config.store.clone(), source };
-    let (store, kept) = Store::open(&config.store, config.grants_max).map_err(refuse)?;
+    let (store, kept, upstream) = match &config.upstream {
+        None => {
+            let (store, kept) = Store::open(&config.store, config.grants_max).map_err(refuse)?;
+            (store, kept, None)
+        }
+        Some(settings) => {
+            let (store, kept, ends) =
+                Store::open_with_ends(&config.store, config.grants_max).map_err(refuse)?;
+            info!(endpoint = settings.endpoint, "an upstream must know of each grant");
+            (store, kept, Some(Upstream::start(settings, ends)?))
+        }
+    };
     let files = config.profiles.is_none().then(Documents::default);
     let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults);
-    let gate = Arc::new(Gate::new(config, store, &kept.desk, policies));
+    let gate = Arc::new(Gate::new(config, store, &kept.desk, policies).with_upstream(upstream));
 
     let bind = |setting, address| {
         listener::bind(address).map_err(|source| ServeError::Bind { setting, address, source })

@@ -126,4 +126,27 @@ pub const SETTINGS: &[Setting] = &[
         "DURATION",
         "Longest life of a grant where the profile sets none",
     ),
+    setting(
+        "upstream.endpoint",
+        "upstream",
+        "",
+        "http://HOST:PORT",
+        "ACL service that must know of each grant before its pod may go on",
+    ),
+    setting(
+        "upstream.timeout",
+        "upstream-timeout",
+        "2s",
+        "DURATION",
+        "Longest time of a call of the upstream",
+    ),
+    setting("upstream.concurrency", "upstream-concurrency", "4", "N", "Calls of the upstream at once"),
+    setting("upstream.batch", "upstream-batch", "256", "N", "Grants in one call of the upstream"),
+    setting(
+        "upstream.queue",
+        "upstream-queue",
+        "10000",
+        "N",
+        "Grants that may wait for the upstream; further ones are refused",
+    ),
 ];

@@ -21,6 +21,7 @@ use crate::{
     config::{
         layers::{Layers, Origin},
         setting::{SETTINGS, Setting},
+        upstream::{self, Upstream},
     },
     document::reader::parse_duration,
 };
@@ -56,6 +57,8 @@ pub struct Config {
     pub connections: Connections,
     /// What profiles leave out.
     pub defaults: Defaults,
+    /// The ACL service behind, if there is one.
+    pub upstream: Option<Upstream>,
 }
 
 /// Limit on calls of one address.
@@ -172,14 +175,15 @@ impl Values<'_> {
                 message_bytes: self.number("limits.messageBytes", 1024, 4 << 20),
             },
             defaults,
+            upstream: self.upstream(),
         }
     }
 
     fn defaults(&mut self) -> Defaults {
         let quota = self.quota("defaults.limits.rate", "defaults.limits.burst");
         let horizon = self.value("defaults.limits.horizon", HORIZON_BOUNDS.0, |text| {
-            let horizon = bounded_duration(text, HORIZON_BOUNDS)?;
-            parsed(check_horizon(quota.rate, horizon)).map(|()| horizon)
+            let horizon = parse_duration(text)?;
+            parsed(check_horizon(Some(quota.rate), horizon)).map(|()| horizon)
         });
         Defaults { quota, horizon, max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS) }
     }
@@ -229,7 +233,14 @@ impl Values<'_> {
     }
 
     fn duration(&mut self, key: &str, (shortest, longest): (Duration, Duration)) -> Duration {
-        self.value(key, shortest, |text| bounded_duration(text, (shortest, longest)))
+        self.value(key, shortest, |text| {
+            let duration = parse_duration(text)?;
+            if (shortest..=longest).contains(&duration) {
+                return Ok(duration);
+            }
+            let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
+            Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
+        })
     }
 
     fn quota(&mut self, rate: &str, burst: &str) -> Quota {
@@ -248,6 +259,16 @@ impl Values<'_> {
         NonZeroUsize::new(number).unwrap_or_else(cores)
     }
 
+    fn upstream(&mut self) -> Option<Upstream> {
+        // All of them are read, whether there is an upstream or not: what is wrong is wrong.
+        let timeout = self.duration("upstream.timeout", upstream::TIMEOUT_BOUNDS);
+        let concurrency = self.number("upstream.concurrency", 1, upstream::CONCURRENCY_MAX);
+        let batch = self.number("upstream.batch", 1, upstream::BATCH_MAX);
+        let queue = self.number("upstream.queue", upstream::QUEUE_BOUNDS.0, upstream::QUEUE_BOUNDS.1);
+        let endpoint = self.value("upstream.endpoint", None, upstream::parse_endpoint)?;
+        Some(Upstream { endpoint, timeout, concurrency, batch, queue })
+    }
+
     fn pod_cidrs(&mut self) -> Vec<Ipv6Net> {
         self.value("limits.perIp.podCidrs", Vec::new(), |text| {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
@@ -263,15 +284,6 @@ impl Values<'_> {
                 .collect())
         })
     }
-}
-
-fn bounded_duration(text: &str, (shortest, longest): (Duration, Duration)) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    if (shortest..=longest).contains(&duration) {
-        return Ok(duration);
-    }
-    let bounds = [shortest, longest].map(|end| humantime::format_duration(end).to_string());
-    Err(format!("{text} is out of bounds; expected {} to {}", bounds[0], bounds[1]))
 }
 
 fn parsed<T, E: Display>(result: Result<T, E>) -> Result<T, String> {
@@ -311,6 +323,32 @@ mod tests {
             faults.iter().any(|fault| fault.starts_with("--per-ip-rate: `0/s` is no rate")),
             "{faults:?}"
         );
+    }
+
+    #[test]
+    fn a_horizon_is_no_shorter_than_parking_and_no_longer_than_memory() {
+        let fault = |flags: &[(&str, &str)]| with(flags).1.unwrap_err().join("\n");
+        let short = fault(&[("default-horizon", "1s")]);
+        assert!(
+            short.contains("--default-horizon: 1s is less than the 2s for which a call is held open"),
+            "{short}"
+        );
+        let many = fault(&[("default-rate", "10000/s"), ("default-horizon", "101s")]);
+        assert!(many.contains("10000/s booked 1m 41s ahead are more than the 1000000 slots"), "{many}");
+        assert!(with(&[("default-rate", "10000/s"), ("default-horizon", "100s")]).1.is_ok());
+    }
+
+    #[test]
+    fn an_upstream_is_where_it_is_said_to_be_or_nowhere() {
+        assert!(with(&[("upstream-timeout", "1s")]).1.unwrap().upstream.is_none());
+        let upstream = with(&[("upstream", "http://acl:7430"), ("upstream-batch", "16")]).1.unwrap().upstream;
+        let upstream = upstream.unwrap();
+        assert_eq!((&*upstream.endpoint, upstream.batch, upstream.concurrency), ("http://acl:7430", 16, 4));
+        let faults =
+            with(&[("upstream", "https://acl:1"), ("upstream-queue", "1"), ("upstream-timeout", "1m")]).1;
+        let faults = faults.unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        assert!(faults.iter().any(|fault| fault.starts_with("--upstream: `https://acl:1` is no endpoint")));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use podgate_engine::{
     subject::Subject,
     time::Moment,
 };
+use tokio::sync::SemaphorePermit;
 use tracing::debug;
 
 use crate::{
@@ -112,18 +113,26 @@ impl Gate {
         patience: &Patience,
     ) -> Result<Authorized, Refusal> {
         prove_address(caller, asked)?;
+        let began = self.began();
         let allowed = match self.decide(asked)? {
-            Decided::Answered(authorized) => return Ok(self.note(asked, authorized)),
+            Decided::Answered(authorized) => {
+                return self.in_force_behind(self.note(asked, authorized), patience, began).await;
+            }
             Decided::Allowed(allowed) => allowed,
         };
-        let (allowed, admitted_at) = match self.take_turn(asked, patience, allowed).await? {
-            Admission::Answered(authorized) => return Ok(self.note(asked, authorized)),
-            Admission::Admitted(allowed, admitted_at) => (allowed, admitted_at),
+        self.upstream_ready()?;
+        let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed).await? {
+            Admission::Answered(authorized) => {
+                return self.in_force_behind(self.note(asked, authorized), patience, began).await;
+            }
+            Admission::Admitted(allowed, admitted_at, lane) => (allowed, admitted_at, lane),
         };
         let pending = self.store.grant(self.new_grant(asked, &allowed, admitted_at))?;
         let Allowed { settled, revision, .. } = allowed;
         let grant = pending.await.map_err(|_| StoreError::Closed)??;
-        Ok(self.note(asked, Authorized { settled, outcome: Outcome::Granted(grant), revision }))
+        drop(lane);
+        let authorized = Authorized { settled, outcome: Outcome::Granted(grant), revision };
+        self.in_force_behind(self.note(asked, authorized), patience, began).await
     }
 
     fn decide(&self, asked: &Asked) -> Result<Decided, Refusal> {
@@ -158,7 +167,7 @@ impl Gate {
         asked: &Asked,
         patience: &Patience,
         allowed: Allowed,
-    ) -> Result<Admission, Refusal> {
+    ) -> Result<Admission<'_>, Refusal> {
         let deadline =
             clock::now().offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
         let Allowed { in_force, settled, app, revision, .. } = &allowed;
@@ -181,7 +190,7 @@ impl Gate {
         };
         let taken = self.booking.ask(&mut question, deadline);
         match taken.turn {
-            Turn::Admitted(_) => Ok(Admission::Admitted(allowed, taken.at)),
+            Turn::Admitted(_) => Ok(Admission::Admitted(allowed, taken.at, lane)),
             Turn::PushedBack(by) => Err(Refusal::PushedBack { by, horizon }),
             Turn::TooLate => Err(Refusal::DeadlineTooShort),
             Turn::Parked { slot, id } => {
@@ -189,7 +198,10 @@ impl Gate {
                 let admitted_at = self.booking.wait(&name, slot, id, taken).await?;
                 match self.decide(asked)? {
                     Decided::Answered(authorized) => Ok(Admission::Answered(authorized)),
-                    Decided::Allowed(allowed) => Ok(Admission::Admitted(allowed, admitted_at)),
+                    Decided::Allowed(allowed) => {
+                        let lane = self.lanes.enter(Lane::Holder).await?;
+                        Ok(Admission::Admitted(allowed, admitted_at, lane))
+                    }
                 }
             }
             Turn::Deferred { slot, reserve } => {
@@ -347,9 +359,10 @@ struct Allowed {
 }
 
 /// What came of a turn.
-enum Admission {
+enum Admission<'a> {
     Answered(Authorized),
-    Admitted(Allowed, Moment),
+    /// With its place in the lane, to be kept until it is recorded.
+    Admitted(Allowed, Moment, SemaphorePermit<'a>),
 }
 
 fn prove_address(caller: &Caller, asked: &Asked) -> Result<(), Refusal> {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use podgate_engine::desk::Limit;
 
-use crate::store::StoreError;
+use crate::{store::StoreError, upstream::UpstreamError};
 
 /// Why a call got no answer.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub enum Refusal {
     /// The store did not do as asked.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The upstream is not known to have the grant in force.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
 }
 
 /// A field of a request that is wrong.

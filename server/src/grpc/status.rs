@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use crate::{
     gate::{DocumentError, Refusal, refusal::Violation},
     store::StoreError,
+    upstream::UpstreamError,
 };
 
 /// The domain of all `ErrorInfo`.
@@ -19,6 +20,9 @@ pub const DOMAIN: &str = "podgate.io";
 /// How long a caller is sent away from a gateway that cannot serve now.
 const UNAVAILABLE_MIN: Duration = Duration::from_millis(500);
 const UNAVAILABLE_MAX: Duration = Duration::from_millis(1_500);
+
+/// How long a caller is sent away whose grant the upstream refuses: somebody has to mend that first.
+const UPSTREAM_REFUSED_MIN: Duration = Duration::from_secs(5);
 
 /// What violations may take of a response's headers, of which clients read 8 KiB (grpc-java, C-core) or 16 KiB (hyper).
 const DETAIL_BYTES_MAX: usize = 3_000;
@@ -42,6 +46,13 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::Store(StoreError::Full) => (Code::ResourceExhausted, "GRANTS_FULL"),
         Refusal::Store(StoreError::Busy) => (Code::Unavailable, "STORE_BUSY"),
         Refusal::Store(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
+        Refusal::Upstream(UpstreamError::Pending | UpstreamError::Ended) => {
+            (Code::Unavailable, "UPSTREAM_PENDING")
+        }
+        Refusal::Upstream(UpstreamError::Unavailable | UpstreamError::Busy) => {
+            (Code::Unavailable, "UPSTREAM_UNAVAILABLE")
+        }
+        Refusal::Upstream(UpstreamError::Refused(_)) => (Code::Unavailable, "UPSTREAM_REFUSED"),
     };
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, []);
     match refusal {
@@ -62,7 +73,14 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
             details.set_retry_info(Some(*delay));
             details.add_quota_failure_violation("app", refusal.to_string());
         }
-        Refusal::NoPolicy | Refusal::Overloaded | Refusal::Draining | Refusal::Store(_) => {
+        Refusal::Upstream(UpstreamError::Refused(_)) => {
+            details.set_retry_info(Some(spread(UPSTREAM_REFUSED_MIN)));
+        }
+        Refusal::NoPolicy
+        | Refusal::Overloaded
+        | Refusal::Draining
+        | Refusal::Store(_)
+        | Refusal::Upstream(_) => {
             details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
         }
         Refusal::Fields(_)
@@ -173,6 +191,23 @@ mod tests {
         assert!(told.iter().all(|delay| (wait..=Duration::from_millis(1_600)).contains(delay)));
         let mean = told.iter().sum::<Duration>() / 1_000;
         assert!((Duration::from_millis(850)..Duration::from_millis(1_050)).contains(&mean), "{mean:?}");
+    }
+
+    #[test]
+    fn who_waits_for_the_upstream_learns_why_and_when_to_come_again() {
+        for (error, reason) in [
+            (UpstreamError::Pending, "UPSTREAM_PENDING"),
+            (UpstreamError::Ended, "UPSTREAM_PENDING"),
+            (UpstreamError::Unavailable, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Busy, "UPSTREAM_UNAVAILABLE"),
+            (UpstreamError::Refused("full".to_owned()), "UPSTREAM_REFUSED"),
+        ] {
+            let status = from_refusal(&Refusal::Upstream(error.clone()));
+            let details = status.get_error_details();
+            assert_eq!((status.code(), status.message()), (Code::Unavailable, &*error.to_string()));
+            assert_eq!(details.error_info().unwrap().reason, reason);
+            assert!(details.retry_info().unwrap().retry_delay.unwrap() >= UNAVAILABLE_MIN);
+        }
     }
 
     #[test]

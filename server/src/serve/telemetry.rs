@@ -85,6 +85,11 @@ fn describe() {
     describe_gauge!("podgate_addresses_overflowed", "Calls counted in the per-IP limiter's shared bucket");
     describe_histogram!("podgate_store_commit_seconds", "Time of a commit of the store");
     describe_histogram!("podgate_store_group_commands", "Writes in one commit of the store");
+    describe_counter!("podgate_upstream_calls_total", "Calls of the upstream, by call and result");
+    describe_counter!("podgate_upstream_grants_total", "Grants that the upstream was told of, by result");
+    describe_gauge!("podgate_upstream_pending", "Grants and ends that the upstream has not acknowledged");
+    describe_gauge!("podgate_upstream_breaker", "Breaker of the upstream: 0 closed, 1 half-open, 2 open");
+    describe_histogram!("podgate_upstream_call_seconds", "Time of a call of the upstream");
 }
 
 /// What is measured when somebody looks.
@@ -112,5 +117,9 @@ impl Gauges {
         metrics::gauge!("podgate_no_shows").set(no_shows as f64);
         metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
         metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
+        if let Some(upstream) = self.gate.upstream() {
+            metrics::gauge!("podgate_upstream_pending").set(upstream.intake().pending() as f64);
+            metrics::gauge!("podgate_upstream_breaker").set(f64::from(upstream.intake().breaker_phase()));
+        }
     }
 }

@@ -124,6 +124,30 @@ impl GrantIndex {
         (page, None)
     }
 
+    /// Living grants that pass `filter`, newest first, before `before`: up to `size` of the next `looked_at_max`; and
+    /// before which id to go on, if there may be more.
+    pub fn newest(
+        &self,
+        before: Option<GrantId>,
+        (size, looked_at_max): (usize, usize),
+        now: WallTime,
+        filter: impl Fn(&Grant) -> bool,
+    ) -> (Vec<Arc<Grant>>, Option<GrantId>) {
+        let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);
+        let until = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut newest = Vec::new();
+        let older = by_id.grants.range((Bound::Unbounded, until)).rev();
+        for (looked_at, (id, grant)) in older.enumerate() {
+            if grant.lives(now) && filter(grant) {
+                newest.push(Arc::clone(grant));
+            }
+            if newest.len() >= size || looked_at + 1 >= looked_at_max {
+                return (newest, Some(*id));
+            }
+        }
+        (newest, None)
+    }
+
     /// Whether some grant is over and still here.
     pub fn any_expired(&self, now: WallTime) -> bool {
         let by_id = self.by_id.read().unwrap_or_else(PoisonError::into_inner);

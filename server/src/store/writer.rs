@@ -24,6 +24,7 @@ use crate::{
         database::{self, Database, Kept, Kind},
         desk,
         index::{GrantIndex, PlaceRef, place_of},
+        tombstone::Tombstones,
     },
 };
 
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Reserve(Arc<str>, Frontier, Reply<()>, Option<Courier>),
     /// The keys of tickets.
     PutKeys(Vec<u8>, Reply<()>),
+    Forget(Vec<GrantId>, Reply<()>),
 }
 
 /// Nanoseconds on the kept clock, and T of the app's bucket.
@@ -91,6 +93,8 @@ pub(crate) struct Writer {
     grants_max: usize,
     /// Living grants of each address, whatever the cluster that its callers name.
     by_address: FxHashMap<IpAddr, u32>,
+    /// Where ends are remembered until they are acknowledged, if somebody must hear of them.
+    tombstones: Option<Arc<Tombstones>>,
     /// The documents as they are durable.
     documents: FxHashMap<(Kind, String), Vec<u8>>,
     /// How far each app's slots may be told, as it is durable: at most an entry for each app that was ever asked for.
@@ -116,6 +120,9 @@ struct Group {
     documents: Vec<(Kind, String, Option<Vec<u8>>)>,
     frontiers: FxHashMap<Arc<str>, Frontier>,
     keys: Option<Vec<u8>>,
+    /// Grants that it ends, and ends that have been acknowledged.
+    ended: Vec<Arc<Grant>>,
+    heard: Vec<GrantId>,
     /// By how many grants each address changes, and all together.
     counts: FxHashMap<IpAddr, i64>,
     counted: i64,
@@ -167,11 +174,17 @@ impl Writer {
             next_grant,
             grants_max,
             by_address,
+            tombstones: None,
             documents,
             frontiers: FxHashMap::default(),
             doubtful: Doubtful::default(),
             is_failing: false,
         }
+    }
+
+    /// Remembers the ends of grants in these.
+    pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
+        Self { tombstones: Some(tombstones), ..self }
     }
 
     /// Works until nobody can send any more.
@@ -200,12 +213,16 @@ impl Writer {
                     self.is_failing = false;
                     self.settle(&mut group);
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
+                    if let Some(tombstones) = &self.tombstones {
+                        tombstones.publish(group.ended, &group.heard);
+                    }
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
                     self.doubtful.grants.extend(group.changes.keys());
+                    self.doubtful.grants.extend(&group.heard);
                     let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
                     self.doubtful.documents.extend(documents);
                     if !self.is_failing {
@@ -228,7 +245,9 @@ impl Writer {
                 let placement = lease::place(&living, *new, self.next_grant, wall);
                 if placement.grant.id == self.next_grant {
                     // One that takes the place of others needs no further room.
-                    if placement.ended.is_empty() && self.is_full(group, place.address) {
+                    if (placement.ended.is_empty() && self.is_full(group, place.address))
+                        || self.is_unheard(group)
+                    {
                         group.answer(Answer::Refused(StoreError::Full, reply), courier);
                         return;
                     }
@@ -238,6 +257,7 @@ impl Writer {
                 for ended in &placement.ended {
                     group.changes.insert(ended.id, None);
                     group.count(place.address, -1);
+                    group.ended.push(Arc::clone(ended));
                 }
                 let kept = living.into_iter().filter(|grant| {
                     grant.id != placement.grant.id
@@ -253,6 +273,7 @@ impl Writer {
                 for grant in &ended {
                     self.end(group, grant);
                 }
+                group.ended.extend(ended.iter().cloned());
                 let count = match ending {
                     // What had expired was over before.
                     Ending::Release { .. } | Ending::Revoke(_) => {
@@ -268,6 +289,10 @@ impl Writer {
             }
             Command::DeleteDocument(kind, name, reply) => {
                 group.documents.push((kind, name, None));
+                group.answers.push(Answer::Written(reply));
+            }
+            Command::Forget(heard, reply) => {
+                group.heard.extend(heard);
                 group.answers.push(Answer::Written(reply));
             }
             Command::Reserve(app, frontier, reply, courier) => {
@@ -354,6 +379,12 @@ impl Writer {
         held + here >= ADDRESS_GRANTS_MAX || self.index.len() as i64 + in_all >= self.grants_max as i64
     }
 
+    /// Whether as many ends wait to be heard of as there may be grants: no more are made until some are.
+    fn is_unheard(&self, group: &Group) -> bool {
+        let standing = self.tombstones.as_ref().map_or(0, |tombstones| tombstones.len() + group.ended.len());
+        standing >= self.grants_max
+    }
+
     /// After a commit: nothing is in doubt, and what the group changed is counted.
     fn settle(&mut self, group: &mut Group) {
         self.doubtful = Doubtful::default();
@@ -375,7 +406,8 @@ impl Writer {
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
         let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
-        if group.changes.is_empty() && group.documents.is_empty() && !has_desk {
+        let has_grants = !group.changes.is_empty() || !group.heard.is_empty();
+        if !has_grants && group.documents.is_empty() && !has_desk {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -384,6 +416,9 @@ impl Writer {
         let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
         let changes = doubtful.iter().map(|(id, grant)| (*id, grant.as_deref())).chain(changes);
         database::write_grants(&write, changes, self.next_grant)?;
+        if let Some(tombstones) = &self.tombstones {
+            tombstones.write(&write, self.doubtful.grants.iter().copied(), &group.ended, &group.heard)?;
+        }
         for key in &self.doubtful.documents {
             let bytes = self.documents.get(key).map(Vec::as_slice);
             database::write_document(&write, key.0, &key.1, bytes)?;
