@@ -172,8 +172,9 @@ impl Gate {
             clock::now().offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
         let Allowed { in_force, settled, app, revision, .. } = &allowed;
         let profile = &in_force.policy().profile(*app).document;
-        let (name, uid, request) = (profile.name.shared(), asked.subject.kind.uid(), settled.request);
-        let ticket = self.booking.verify(&patience.ticket, &name, uid, request);
+        let (name, request) = (profile.name.shared(), settled.request);
+        let bearer = booking::bearer(&asked.subject);
+        let ticket = self.booking.verify(&patience.ticket, &name, &bearer, request);
         let lane = if ticket.is_some() { Lane::Holder } else { Lane::Newcomer };
         let lane = self.lanes.enter(lane).await?;
         let horizon = in_force.horizon(*app);
@@ -183,7 +184,7 @@ impl Gate {
             horizon,
             priority: profile.priority,
             holder: booking::holder(asked.subject.address),
-            request: digest_of(&(uid, request)),
+            request: digest_of(&(&*bearer, request)),
             answer_within: patience.answer_within,
             wait_budget: patience.wait_budget,
             ticket,
@@ -195,7 +196,7 @@ impl Gate {
             Turn::TooLate => Err(Refusal::DeadlineTooShort),
             Turn::Parked { slot, id } => {
                 drop(lane);
-                let admitted_at = self.booking.wait(&name, slot, id, taken).await?;
+                let admitted_at = self.booking.wait(&name, slot, id, taken, horizon).await?;
                 match self.decide(asked)? {
                     Decided::Answered(authorized) => Ok(Admission::Answered(authorized)),
                     Decided::Allowed(allowed) => {
@@ -215,7 +216,7 @@ impl Gate {
                 match patience.appointments {
                     Appointments::Unknown => Err(Refusal::Booked { delay }),
                     Appointments::Kept => {
-                        let ticket = self.booking.ticket(&name, uid, request, slot);
+                        let ticket = self.booking.ticket(&name, &bearer, request, slot);
                         let (settled, outcome) = (Arc::clone(settled), Outcome::Deferred { delay, ticket });
                         Ok(Admission::Answered(Authorized { settled, outcome, revision: *revision }))
                     }
