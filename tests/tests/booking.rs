@@ -96,6 +96,25 @@ async fn a_later_call_takes_the_place_of_an_earlier_one_and_costs_nothing() {
 }
 
 #[tokio::test]
+async fn who_breaks_off_and_comes_back_finds_its_place_again() {
+    let gateway = shop(NEAR).start().await;
+    let slot = spend(&gateway).await + Duration::from_secs(1);
+    let caller = pod(&gateway, 2).await;
+    let broken = tokio::spawn(async move { caller.authorize(authorize("shop", "second", &DB)).await });
+    eventually("a parked call", async || (turns(&gateway, "parked").await == Some(1.0)).then_some(())).await;
+    broken.abort();
+    eventually("its end", async || (gateway.metric("podgate_parked").await == Some(0.0)).then_some(())).await;
+    // Its slot is kept for it, and others come behind.
+    let other = pod(&gateway, 3).await;
+    assert!(other.next_slot("shop").await.is_at(slot + Duration::from_secs(1)));
+    let admitted_at = pod(&gateway, 2).await.admitted(authorize("shop", "second", &DB)).await;
+    assert!(
+        (slot..slot + Duration::from_secs(1)).contains(&admitted_at),
+        "{admitted_at:?} is not at {slot:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_turn_further_away_is_told_with_a_ticket_and_asking_again_costs_nothing() {
     let gateway = shop(FAR).start().await;
     let first_at = spend(&gateway).await;
@@ -288,6 +307,37 @@ async fn what_changed_during_the_wait_is_decided_again() {
     gateway.until_profiles(0).await;
     let denied = within("the call that waits", waiting).await.unwrap();
     assert_eq!(denied.reason(), DenialReason::NoProfile);
+}
+
+#[tokio::test]
+async fn a_promise_that_a_lowered_rate_has_broken_is_told_at_once() {
+    let gateway = shop(NEAR).start().await;
+    let first_at = spend(&gateway).await;
+    let mut parked = Vec::new();
+    for last in 2..=3 {
+        let caller = pod(&gateway, last).await;
+        let request =
+            AuthorizeRequest { keeps_appointments: true, ..authorize("shop", &format!("uid-{last}"), &DB) };
+        parked.push(tokio::spawn(async move { (caller.authorize(request).await, clock::since_boot()) }));
+        let count = f64::from(last - 1);
+        eventually("a parked call", async || (turns(&gateway, "parked").await == Some(count)).then_some(()))
+            .await;
+    }
+    let lowered = profile("shop", HOST, "  limits: { rate: 1/h, burst: 1 }\n");
+    gateway.write("shop.yaml", lowered.replace("[3306]", "[3306-3400]"));
+    let newcomer = pod(&gateway, 4).await;
+    eventually("the lower rate", async || (newcomer.bucket("shop").await.rate_per_s < 0.5).then_some(()))
+        .await;
+    assert_eq!(newcomer.pushed_back(authorize("shop", "newcomer", &DB)).await.0, "APP_RATE");
+    // There is room for one of the two, by what may exceed the burst; the other learns it at its slot, and does not wait
+    // until its deadline.
+    let second = within("the second call", parked.pop().unwrap()).await.unwrap();
+    let first = within("the first call", parked.pop().unwrap()).await.unwrap();
+    assert!(first.0.is_ok(), "{first:?}");
+    let refused = second.0.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "APP_RATE"));
+    assert!(retry_after(&refused).is_some());
+    assert!(second.1 < first_at + Duration::from_secs(6), "{:?} after {first_at:?}", second.1);
 }
 
 /// Makes every call that takes no token; each must be answered.

@@ -4,15 +4,15 @@
 
 use std::{fs, time::Duration};
 
-use podgate_proto::v1::{AuthorizeRequest, GrantOrigin};
+use podgate_proto::v1::{AuthorizeRequest, GrantOrigin, ReleaseRequest};
 use podgate_tests::{
     caller::Caller,
     clock,
     gateway::{Gateway, Setup},
     refusal::{fields, reason},
-    requests::authorize,
+    requests::{authorize, authorize_host},
     turn::Turn,
-    yaml::profile,
+    yaml::{profile, profile_for},
 };
 use tonic::{Code, metadata::BinaryMetadataValue};
 
@@ -55,6 +55,11 @@ async fn count_all(gateway: &Gateway) -> u64 {
     gateway.metric("podgate_tickets_total").await.unwrap_or_default() as u64
 }
 
+/// How many tickets had been redeemed, or were late.
+async fn count_worthless(gateway: &Gateway) -> u64 {
+    count(gateway, "spent").await + count(gateway, "late").await
+}
+
 #[tokio::test]
 async fn who_comes_on_time_is_granted_and_a_replay_changes_nothing() {
     // Nobody may wait inside a call, and so each is told its slot.
@@ -78,7 +83,7 @@ async fn who_comes_on_time_is_granted_and_a_replay_changes_nothing() {
         assert!(slot.earliest <= admitted_at, "admitted at {admitted_at:?}, before {slot:?}");
         let next = caller.next_slot("shop").await;
 
-        let all = count_all(&gateway).await;
+        let (worthless, all) = (count_worthless(&gateway).await, count_all(&gateway).await);
         for caller in [caller.clone(), pod(&gateway, last).await] {
             let again = caller.granted(bearing(&ticket, request())).await;
             assert_eq!((again.origin(), &again.lease), (GrantOrigin::Repeated, &granted.lease));
@@ -88,6 +93,14 @@ async fn who_comes_on_time_is_granted_and_a_replay_changes_nothing() {
         assert_eq!(count_all(&gateway).await, all);
         let after = caller.next_slot("shop").await;
         assert!(after.earliest <= next.latest.max(clock::since_boot()), "{next:?} has become {after:?}");
+
+        // Without the grant, the ticket is worth nothing more: it has been redeemed, and may be late by now.
+        let release =
+            ReleaseRequest { grant_id: granted.lease.unwrap().grant_id, pod_uid: uid.clone(), generation: 0 };
+        assert!(caller.authorization().release(release).await.unwrap().into_inner().released);
+        let walk_in = caller.deferred(bearing(&ticket, request())).await;
+        assert!(walk_in.slot.is(after), "{walk_in:?} is not the newcomer's {after:?}");
+        assert_eq!((count_worthless(&gateway).await, count_all(&gateway).await), (worthless + 1, all + 1));
         return;
     }
     panic!("ten times no call came within 200 ms");
@@ -198,6 +211,21 @@ async fn a_ticket_in_other_hands_is_worth_nothing() {
 }
 
 #[tokio::test]
+async fn a_machines_ticket_is_worth_nothing_at_another_address() {
+    let spec = "  limits: { rate: 6/m, burst: 1 }\n";
+    let machines = profile_for("hosts: { cidrs: [127.9.0.0/16] }", "shop", HOST, spec);
+    let gateway = Setup::new().with_file("shop.yaml", machines).start().await;
+    let machine = async |last: u8| Caller::from(&gateway, &format!("127.9.0.{last}")).await;
+    let first_at = machine(1).await.admitted(authorize_host("shop", &DB)).await;
+    let told = machine(2).await.deferred(authorize_host("shop", &DB)).await;
+    let stolen = machine(3).await.deferred(bearing(&told.ticket, authorize_host("shop", &DB))).await;
+    assert!(stolen.slot.is_at(first_at + 2 * FAR_INTERVAL), "{stolen:?} is not a slot of its own");
+    assert_eq!(count(&gateway, "foreign_uid").await, 1);
+    let kept = machine(2).await.deferred(bearing(&told.ticket, authorize_host("shop", &DB))).await;
+    assert!(kept.slot.is_at(first_at + FAR_INTERVAL), "{kept:?} is not what it was told: {told:?}");
+}
+
+#[tokio::test]
 async fn who_comes_late_is_a_walk_in() {
     let setup = shop("  limits: { rate: 200/m, burst: 1 }\n").flag("--max-parked-calls", "0");
     let gateway = setup.start().await;
@@ -227,7 +255,8 @@ async fn a_ticket_is_honoured_after_a_kill_and_newcomers_come_behind_it() {
     let Turn { ticket, .. } = pod(&gateway, 2).await.deferred(authorize("shop", "holder", &DB)).await;
     let slot = first_at + INTERVAL;
 
-    let gateway = gateway.kill().await.start().await;
+    // And after another, though nothing was told in between.
+    let gateway = gateway.kill().await.start().await.kill().await.start().await;
     let newcomer = pod(&gateway, 3).await.deferred(authorize("shop", "newcomer", &DB)).await;
     assert!(newcomer.slot.earliest > slot + Duration::from_secs(1), "{newcomer:?} may collide with {slot:?}");
     let holder = pod(&gateway, 2).await;
