@@ -28,6 +28,21 @@ impl Holder {
     }
 }
 
+/// What a pod asks for: 32 bits of a digest of its uid, and 32 of one of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request(u64);
+
+impl Request {
+    /// From a digest of the pod's uid and one of what it asks for.
+    pub fn new(uid: u64, request: u64) -> Self {
+        Self(uid & 0xffff_ffff_0000_0000 | request & 0xffff_ffff)
+    }
+
+    fn is_of_same_pod_as(self, other: Self) -> bool {
+        self.0 >> 32 == other.0 >> 32
+    }
+}
+
 /// Identifies a parked call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParkId(pub u64);
@@ -69,6 +84,7 @@ pub(crate) struct Counted {
     pub(crate) parked: usize,
     pub(crate) head: Option<Moment>,
     pub(crate) priority: Priority,
+    pub(crate) bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +92,7 @@ struct Booking {
     slot: Moment,
     /// Nobody, once it has been met.
     holder: Holder,
-    request: u64,
+    request: Request,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,7 +148,8 @@ impl Book {
     /// What the desk counts.
     pub(crate) fn count(&self) -> Counted {
         let head = self.parked.keys().next().copied();
-        Counted { open: self.open, parked: self.parked.len(), head, priority: self.priority }
+        let (open, parked, bytes) = (self.open, self.parked.len(), self.heap_bytes());
+        Counted { open, parked, head, priority: self.priority, bytes }
     }
 
     /// Open bookings whose slot has begun: their holders are expected any moment.
@@ -173,16 +190,25 @@ impl Book {
     }
 
     /// The holder's open booking for this request.
-    pub(crate) fn find(&self, holder: Holder, request: u64) -> Option<Found> {
+    pub(crate) fn find(&self, holder: Holder, request: Request) -> Option<Found> {
         self.held(holder).find(|found| self.booking(found.number).is_some_and(|it| it.request == request))
     }
 
-    /// The holder's open booking that a further request inherits, where it has as many as it may: the earliest.
-    pub(crate) fn inherit(&mut self, holder: Holder, request: u64) -> Option<Found> {
-        if self.held(holder).count() < OPEN_MAX {
+    /// Whether the holder has as many open bookings as it may.
+    pub(crate) fn is_full_for(&self, holder: Holder) -> bool {
+        self.held(holder).count() >= OPEN_MAX
+    }
+
+    /// The holder's open booking that a further request inherits, where it has as many as it may: the earliest of the
+    /// same pod. Pods behind one address do not take each other's.
+    pub(crate) fn inherit(&mut self, holder: Holder, request: Request) -> Option<Found> {
+        if !self.is_full_for(holder) {
             return None;
         }
-        let found = self.held(holder).min_by_key(|found| found.slot)?;
+        let of_pod = |found: &Found| {
+            self.booking(found.number).is_some_and(|it| it.request.is_of_same_pod_as(request))
+        };
+        let found = self.held(holder).filter(of_pod).min_by_key(|found| found.slot)?;
         let place = self.place(found.number);
         self.bookings.get_mut(place)?.request = request;
         Some(found)
@@ -197,7 +223,7 @@ impl Book {
     }
 
     /// What stands at `slot`, for a holder of a ticket that names it.
-    pub(crate) fn page(&self, slot: Moment, request: u64) -> Page {
+    pub(crate) fn page(&self, slot: Moment, request: Request) -> Page {
         match self.bookings.binary_search_by_key(&slot, |booking| booking.slot) {
             Ok(place) => {
                 let booking = self.bookings[place];
@@ -220,7 +246,7 @@ impl Book {
     }
 
     /// Enters a booking; `slot` is later than every other's.
-    pub(crate) fn enter(&mut self, slot: Moment, holder: Holder, request: u64) {
+    pub(crate) fn enter(&mut self, slot: Moment, holder: Holder, request: Request) {
         self.bucket.book(slot);
         let number = self.first.wrapping_add(self.bookings.len() as u32);
         self.bookings.push_back(Booking { slot, holder, request });
@@ -290,6 +316,10 @@ mod tests {
         Moment::from_nanos(ms * 1_000_000)
     }
 
+    fn of(request: u64) -> Request {
+        Request::new(0, request)
+    }
+
     fn book() -> Book {
         let quota = Quota { rate: "10/s".parse().unwrap(), burst: NonZeroU32::MIN };
         Book::new(Bucket::full(quota, at_ms(0)), at_ms(0))
@@ -299,23 +329,23 @@ mod tests {
     fn a_holder_finds_its_booking_until_it_is_met_or_missed() {
         let mut book = book();
         let (one, two) = (Holder::new(1), Holder::new(2));
-        book.enter(at_ms(100), one, 7);
-        book.enter(at_ms(200), two, 7);
-        assert_eq!(book.find(one, 7).unwrap().slot, at_ms(100));
-        assert_eq!(book.find(one, 8), None);
+        book.enter(at_ms(100), one, of(7));
+        book.enter(at_ms(200), two, of(7));
+        assert_eq!(book.find(one, of(7)).unwrap().slot, at_ms(100));
+        assert_eq!(book.find(one, of(8)), None);
         assert_eq!((book.open(), book.due()), (2, 0));
         assert_eq!(book.advance(at_ms(150)), 0);
         assert_eq!(book.due(), 1);
-        let found = book.find(one, 7).unwrap();
+        let found = book.find(one, of(7)).unwrap();
         book.meet(found);
         book.meet(found);
         assert_eq!((book.open(), book.due()), (1, 0));
-        assert_eq!(book.page(at_ms(100), 7), Page::Spent);
-        assert_eq!(book.page(at_ms(101), 7), Page::Blank);
+        assert_eq!(book.page(at_ms(100), of(7)), Page::Spent);
+        assert_eq!(book.page(at_ms(101), of(7)), Page::Blank);
         assert_eq!(book.advance(at_ms(400)), 0);
         assert_eq!(book.due(), 1);
         assert_eq!(book.advance(at_ms(401)), 1);
-        assert_eq!((book.open(), book.due(), book.find(two, 7)), (0, 0, None));
+        assert_eq!((book.open(), book.due(), book.find(two, of(7))), (0, 0, None));
     }
 
     #[test]
@@ -323,14 +353,15 @@ mod tests {
         let mut book = book();
         let holder = Holder::new(1);
         for number in 1..=4 {
-            assert_eq!(book.inherit(holder, 99), None);
-            book.enter(at_ms(100 * number), holder, number as u64);
+            assert_eq!(book.inherit(holder, of(99)), None);
+            book.enter(at_ms(100 * number), holder, of(number as u64));
         }
-        assert_eq!(book.inherit(holder, 99).unwrap().slot, at_ms(100));
-        assert_eq!(book.find(holder, 1), None);
-        assert_eq!(book.find(holder, 99).unwrap().slot, at_ms(100));
-        assert_eq!(book.page(at_ms(100), 1), Page::Spent);
+        assert_eq!(book.inherit(holder, of(99)).unwrap().slot, at_ms(100));
+        assert_eq!(book.find(holder, of(1)), None);
+        assert_eq!(book.find(holder, of(99)).unwrap().slot, at_ms(100));
+        assert_eq!(book.page(at_ms(100), of(1)), Page::Spent);
         assert_eq!(book.open(), 4);
+        assert_eq!(book.inherit(holder, Request::new(7 << 32, 99)), None);
     }
 
     #[test]
@@ -338,7 +369,11 @@ mod tests {
         for count in [100_000u64, 114_689, 131_073, 1_000_000] {
             let mut book = book();
             for number in 1..=count {
-                book.enter(at_ms(number as i64), Holder::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)), 1);
+                book.enter(
+                    at_ms(number as i64),
+                    Holder::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+                    of(1),
+                );
             }
             let each = book.heap_bytes() as f64 / count as f64;
             assert!(each <= 128.0, "{each} bytes a booking at {count}");
@@ -350,10 +385,10 @@ mod tests {
         let mut book = book();
         book.first = u32::MAX - 1;
         for number in 1..=4 {
-            book.enter(at_ms(number), Holder::new(number as u64), 1);
+            book.enter(at_ms(number), Holder::new(number as u64), of(1));
         }
-        assert_eq!(book.find(Holder::new(4), 1).unwrap().slot, at_ms(4));
+        assert_eq!(book.find(Holder::new(4), of(1)).unwrap().slot, at_ms(4));
         book.advance(at_ms(204));
-        assert_eq!((book.open(), book.find(Holder::new(4), 1).unwrap().slot), (1, at_ms(4)));
+        assert_eq!((book.open(), book.find(Holder::new(4), of(1)).unwrap().slot), (1, at_ms(4)));
     }
 }

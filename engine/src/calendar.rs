@@ -57,12 +57,24 @@ pub(crate) struct Calendar {
     /// Admissions of small apps, in this second and the last.
     small: [u32; 2],
     small_second: i64,
+    /// For each kind of claim, cells that were found full.
+    full: [Full; 6],
+}
+
+/// Cells from `first` to before `end` in which a claim found no room, when it could fill them as far as `fill`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Full {
+    first: i64,
+    end: i64,
+    fill: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Cell {
     booked: [u32; 3],
     met: u32,
+    /// What the process before this one may have told. Whoever comes has room by the meter; nobody is waited for.
+    unseen: u32,
 }
 
 impl Cell {
@@ -95,7 +107,16 @@ impl Calendar {
     fn with(quota: Quota, meter: Meter, now: Moment) -> Self {
         let first = cell_of(now) - PAST_CELLS;
         let cells = VecDeque::new();
-        Self { quota, meter, cells, first, waiting: [0; 3], small: [0; 2], small_second: i64::MIN }
+        Self {
+            quota,
+            meter,
+            cells,
+            first,
+            waiting: [0; 3],
+            small: [0; 2],
+            small_second: i64::MIN,
+            full: [Full::default(); 6],
+        }
     }
 
     pub(crate) fn quota(&self) -> Quota {
@@ -157,30 +178,37 @@ impl Calendar {
     }
 
     /// The first slot at or after `from`, and not after `until`, whose cell has room for the claim.
-    pub(crate) fn find(&self, claim: Claim, from: Moment, until: Moment) -> Option<Moment> {
-        let limits = self.limits(claim);
-        (cell_of(from)..=cell_of(until))
-            .find_map(|index| {
-                let cell = self.cell(index).unwrap_or_default();
-                let capacity = self.tokens(index, WHOLE);
-                let total = cell.total();
-                let own = cell.booked[row(claim.priority)];
-                let has_room = total < self.tokens(index, limits.fill)
-                    || own < self.tokens(index, limits.own) && total < capacity;
-                has_room.then(|| {
-                    if index == cell_of(from) {
-                        return from;
-                    }
-                    // Spread over the cell, so that those who were moved do not begin at the same instant.
-                    let begun_ns = CELL_NS * i64::from(total) / i64::from(capacity.max(1));
-                    Moment::from_nanos(index * CELL_NS + begun_ns)
-                })
-            })
-            .filter(|slot| *slot <= until)
+    pub(crate) fn find(&mut self, claim: Claim, from: Moment, until: Moment) -> Option<Moment> {
+        let fill = self.fill(claim);
+        let [whole, own_most, fill_most] = [WHOLE, KEPT_FOR_EACH, fill].map(|part| self.tokens_each(part));
+        let kind = row(claim.priority) * 2 + usize::from(claim.share == Share::Had);
+        let (first, last) = (cell_of(from), cell_of(until));
+        let known = self.full[kind];
+        let is_known = fill <= known.fill && (known.first..known.end).contains(&first);
+        let begin = if is_known { known.end } else { first };
+        let found = (begin..=last).find(|index| {
+            let cell = self.cell(*index).unwrap_or_default();
+            let total = cell.total() + cell.unseen;
+            total < tokens(*index, fill_most)
+                || cell.booked[row(claim.priority)] < tokens(*index, own_most)
+                    && total < tokens(*index, whole)
+        });
+        let end = found.unwrap_or(last + 1).max(begin);
+        self.full[kind] = Full { first: if is_known { known.first } else { first }, end, fill };
+        let index = found?;
+        let slot = if index == first {
+            from
+        } else {
+            // Spread over the cell, so that those who were moved do not begin at the same instant.
+            let total = self.cell(index).unwrap_or_default().total();
+            let begun_ns = CELL_NS * i64::from(total) / i64::from(tokens(index, whole).max(1));
+            Moment::from_nanos(index * CELL_NS + begun_ns)
+        };
+        Some(slot).filter(|slot| *slot <= until)
     }
 
-    /// How far the claim may fill a cell, in all and with its own priority, in thousandths.
-    fn limits(&self, claim: Claim) -> Limits {
+    /// How far the claim may fill a cell, in thousandths. With its own priority it may fill a twentieth in any case.
+    fn fill(&self, claim: Claim) -> u64 {
         let waits = |priority| self.waiting[row(priority)] > 0;
         let lower = |priorities: &[Priority]| {
             WHOLE - KEPT_FOR_EACH * priorities.iter().filter(|priority| waits(**priority)).count() as u64
@@ -200,16 +228,13 @@ impl Calendar {
                 WHOLE - (KEPT_FOR_SMALL + used).min(KEPT_FOR_SMALL_MAX)
             }
         };
-        Limits { fill: by_priority.min(by_share), own: KEPT_FOR_EACH }
+        by_priority.min(by_share)
     }
 
-    /// What a cell holds of so many thousandths of the rate: whole tokens, which over many cells add up to the rate.
-    fn tokens(&self, index: i64, thousandths: u64) -> u32 {
-        // Tokens a cell in 32.32 fixed point, rounded down: at most 100,000, so that 4,096 cells of it fit.
+    /// Tokens a cell of so many thousandths of the rate, in 32.32 fixed point, rounded down.
+    fn tokens_each(&self, thousandths: u64) -> u64 {
         let whole = ((CELL_NS as u64) << 20) / self.quota.interval_ns() as u64;
-        let each = (whole * thousandths / WHOLE) << 12;
-        let at = index.rem_euclid(4_096) as u64;
-        ((((at + 1) * each) >> 32) - ((at * each) >> 32)) as u32
+        (whole * thousandths / WHOLE) << 12
     }
 
     /// Books a slot that was found.
@@ -227,13 +252,15 @@ impl Calendar {
 
     /// Books what an earlier process may have told: a slot each `interval_ns` until `until`.
     pub(crate) fn book_unseen(&mut self, interval_ns: i64, now: Moment, until: Moment) {
+        let whole = self.tokens_each(WHOLE);
         for index in cell_of(now)..=cell_of(until) {
             let to = (index + 1).saturating_mul(CELL_NS).min(until.as_nanos());
             let from = (index * CELL_NS).max(now.as_nanos());
             let each = interval_ns.max(1);
             let slots = to.div_euclid(each) - from.div_euclid(each);
             if let Some(cell) = self.cell_mut(index) {
-                cell.booked[0] = cell.booked[0].saturating_add(slots.max(0) as u32);
+                // Where the capacity has put the app's frontier so far ahead, these are more than were told.
+                cell.unseen = cell.unseen.saturating_add(slots.max(0) as u32).min(tokens(index, whole));
             }
         }
     }
@@ -241,6 +268,9 @@ impl Calendar {
     /// The holder of a booking has come. What was booked in a cell that has not begun is free again.
     pub(crate) fn meet(&mut self, slot: Moment, priority: Priority, now: Moment) {
         let index = cell_of(slot);
+        for full in &mut self.full {
+            full.end = full.end.min(index);
+        }
         let Some(cell) = (index - self.first >= 0).then(|| self.cell_mut(index)).flatten() else {
             return;
         };
@@ -269,9 +299,11 @@ impl Calendar {
     }
 }
 
-struct Limits {
-    fill: u64,
-    own: u64,
+/// What a cell holds of so many tokens each: whole ones, which over many cells add up to the rate. A cell has at most
+/// 100,000, so that 4,096 cells of them fit.
+fn tokens(index: i64, each: u64) -> u32 {
+    let at = index.rem_euclid(4_096) as u64;
+    ((((at + 1) * each) >> 32) - ((at * each) >> 32)) as u32
 }
 
 #[cfg(test)]
@@ -312,7 +344,7 @@ mod tests {
             [("3/s", 30), ("100/s", 1_000), ("37/s", 370), ("60/m", 10), ("100000/s", 1_000_000)]
         {
             let calendar = calendar(rate);
-            let sum: u32 = (0..100).map(|index| calendar.tokens(index, WHOLE)).sum();
+            let sum: u32 = (0..100).map(|index| tokens(index, calendar.tokens_each(WHOLE))).sum();
             assert!(sum <= expected && sum + 1 + expected / 10_000 >= expected, "{rate}: {sum}");
         }
     }
@@ -362,6 +394,33 @@ mod tests {
         assert_eq!(calendar.due(at_ms(150)), 9 + 4);
         calendar.meet(at_ms(20), P1, at_ms(150));
         assert_eq!(calendar.due(at_ms(150)), 8 + 4);
+    }
+
+    #[test]
+    fn what_was_found_full_is_looked_at_again_when_it_changes() {
+        let mut calendar = calendar("100/s");
+        let (had, small) = (claim(P1, Share::Had), claim(P1, Share::Small));
+        let cell = |slot: Option<Moment>| slot.map(cell_of);
+        assert_eq!(fill(&mut calendar, had, at_ms(999)), 90);
+        assert_eq!(calendar.find(had, at_ms(0), at_ms(999)), None);
+        assert_eq!(cell(calendar.find(small, at_ms(0), at_ms(999))), Some(0));
+        assert_eq!(cell(calendar.find(had, at_ms(0), at_ms(1_999))), Some(10));
+        assert_eq!(cell(calendar.find(had, at_ms(300), at_ms(1_999))), Some(10));
+        calendar.meet(at_ms(450), P1, at_ms(10));
+        assert_eq!(cell(calendar.find(had, at_ms(300), at_ms(1_999))), Some(4));
+        assert_eq!(cell(calendar.find(had, at_ms(500), at_ms(1_999))), Some(10));
+        assert_eq!(cell(calendar.find(had, at_ms(0), at_ms(1_999))), Some(4));
+    }
+
+    #[test]
+    fn what_an_earlier_process_may_have_told_is_kept_free_but_nobody_waits_for_it() {
+        let mut calendar = calendar("100/s");
+        for _ in 0..200 {
+            calendar.book_unseen(20_000_000, at_ms(0), at_ms(1_000));
+        }
+        let small = claim(P1, Share::Small);
+        assert_eq!(cell_of(calendar.find(small, at_ms(0), at_ms(5_000)).unwrap()), 10);
+        assert_eq!(calendar.due(at_ms(500)), 0);
     }
 
     #[test]

@@ -64,6 +64,18 @@ pub enum Past {
     Unknown(Vec<Kept>),
 }
 
+/// How far parked calls were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// At all of them.
+    AtAll,
+    /// There are more.
+    AtSome,
+}
+
+/// Apps whose parked calls are looked at in one go.
+const LOOK_AT_MAX: usize = 64;
+
 /// The desk.
 #[derive(Clone, Debug)]
 pub struct Desk {
@@ -72,6 +84,8 @@ pub struct Desk {
     opened_at: Moment,
     is_new: bool,
     kept: FxHashMap<Arc<str>, Moment>,
+    /// Apps whose books the sweep has still to look at.
+    to_sweep: Vec<Arc<str>>,
 }
 
 impl Desk {
@@ -90,7 +104,14 @@ impl Desk {
             hall.calendar.book_unseen(nanos(interval), now, frontier);
             frontiers.insert(app, frontier);
         }
-        Self { books: FxHashMap::default(), hall, opened_at: now, is_new, kept: frontiers }
+        Self {
+            books: FxHashMap::default(),
+            hall,
+            opened_at: now,
+            is_new,
+            kept: frontiers,
+            to_sweep: Vec::new(),
+        }
     }
 
     /// Answers a caller, and tells what became of its ticket.
@@ -109,7 +130,6 @@ impl Desk {
         book.bucket.set_quota(question.quota, now);
         book.priority = question.priority;
         self.hall.turn_to(book, now);
-        self.hall.activity.note(book, now);
         let answer = ask_in(&mut self.hall, book, question, now);
         self.hall.settle(question.app, book);
         answer
@@ -141,28 +161,37 @@ impl Desk {
         }
     }
 
-    /// Admits one parked caller before its slot, where others have not come: the earliest slot whose app has room.
-    pub fn call_early(&mut self, now: Moment) -> Option<ParkId> {
+    /// Admits parked callers before their slots, where others have not come, the earliest slots first. It looks at a
+    /// bounded number of apps and then says that there are more: the next call goes on from there.
+    pub fn call_early(&mut self, now: Moment, called: &mut Vec<ParkId>) -> Looked {
         self.hall.calendar.advance(now);
-        if self.hall.heads.is_empty() || self.hall.calendar.has_room_at(Share::Small, now) > now {
-            return None;
-        }
-        let mut next = self.hall.heads.first().cloned();
-        while let Some(head) = next {
+        for _ in 0..LOOK_AT_MAX {
+            if self.hall.calendar.has_room_at(Share::Small, now) > now {
+                break;
+            }
+            let from = self.hall.looked_at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(head) = self.hall.heads.range((from, Bound::Unbounded)).next().cloned() else {
+                break;
+            };
             let (slot, app) = &head;
             if let Some(book) = self.books.get_mut(app) {
                 self.hall.turn_to(book, now);
                 if *slot > now && self.hall.can_go(book, now) {
-                    let id = book.parked.get(slot).copied();
+                    called.extend(book.parked.get(slot));
                     self.hall.redeem(book, Booked::at(book, *slot), now);
-                    self.hall.settle(app, book);
-                    return id;
                 }
                 self.hall.settle(app, book);
             }
-            next = self.hall.heads.range((Bound::Excluded(&head), Bound::Unbounded)).next().cloned();
+            self.hall.looked_at = Some(head);
         }
-        None
+        let is_over = self.hall.looked_at.as_ref().is_none_or(|last| {
+            self.hall.heads.range((Bound::Excluded(last), Bound::Unbounded)).next().is_none()
+                || self.hall.calendar.has_room_at(Share::Small, now) > now
+        });
+        if is_over {
+            self.hall.looked_at = None;
+        }
+        if is_over { Looked::AtAll } else { Looked::AtSome }
     }
 
     /// Up to here the app's slots may be told: a restart would find this frontier.
@@ -200,21 +229,27 @@ impl Desk {
 
     /// Bytes that bookings take on the heap.
     pub fn booking_bytes(&self) -> usize {
-        self.books.values().map(Book::heap_bytes).sum::<usize>() + self.hall.expected.heap_bytes()
+        self.hall.bytes + self.hall.expected.heap_bytes()
     }
 
-    /// Turns the pages of all books, and closes those that are as good as new.
-    pub fn sweep(&mut self, now: Moment) {
-        let Self { books, hall, kept, .. } = self;
-        hall.calendar.advance(now);
-        books.retain(|app, book| {
-            hall.turn_to(book, now);
-            hall.settle(app, book);
+    /// Turns the pages of at most so many books, and closes those that are as good as new; in turn, all of them.
+    pub fn sweep(&mut self, most: usize, now: Moment) {
+        if self.to_sweep.is_empty() {
+            self.to_sweep.extend(self.books.keys().cloned());
+        }
+        let left = self.to_sweep.len().saturating_sub(most);
+        for app in self.to_sweep.split_off(left) {
+            let Some(book) = self.books.get_mut(&app) else {
+                continue;
+            };
+            self.hall.calendar.advance(now);
+            self.hall.no_shows += book.advance(now) as u64;
+            self.hall.settle(&app, book);
             if book.is_idle(now) {
-                kept.remove(app);
+                self.books.remove(&app);
+                self.kept.remove(&app);
             }
-            !book.is_idle(now)
-        });
+        }
     }
 
     /// An app's bucket before it is asked for: whole, unless somebody may have been admitted by an earlier process.
@@ -229,7 +264,7 @@ impl Desk {
 }
 
 fn ask_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Moment) -> (Turn, TicketUse) {
-    let mut used = question.ticket.map_or(TicketUse::None, |slot| use_of(slot, question.horizon, now));
+    let mut used = question.ticket.map_or(TicketUse::None, |slot| ticket_use(slot, question.horizon, now));
     if let (Some(slot), TicketUse::OnTime | TicketUse::Early) = (question.ticket, used) {
         match book.page(slot, question.request) {
             Page::Open(found) => return (keep(hall, book, Booked::Here(found), question, now), used),
@@ -242,12 +277,14 @@ fn ask_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Moment
     let booked = book.find(question.holder, question.request);
     let turn = match booked.or_else(|| book.inherit(question.holder, question.request)) {
         Some(found) => keep(hall, book, Booked::Here(found), question, now),
-        None => walk_in(hall, book, question, now),
+        None if book.is_full_for(question.holder) => Turn::PushedBack(Limit::Holder),
+        None => walk_in(hall, book, question, used, now),
     };
     (turn, used)
 }
 
-fn use_of(slot: Moment, horizon: Duration, now: Moment) -> TicketUse {
+/// What a verified ticket is worth by its time alone.
+pub fn ticket_use(slot: Moment, horizon: Duration, now: Moment) -> TicketUse {
     if slot.offset(LATENESS_NS) < now {
         TicketUse::Late
     } else if slot > now.offset(nanos(horizon)) {
@@ -263,11 +300,19 @@ fn use_of(slot: Moment, horizon: Duration, now: Moment) -> TicketUse {
 fn keep(hall: &mut Hall, book: &mut Book, booked: Booked, question: &Question<'_>, now: Moment) -> Turn {
     let slot = booked.slot();
     if slot <= now {
-        if hall.takes_on_time_at(book) <= now {
+        let ready_at = hall.takes_on_time_at(book);
+        if ready_at <= now {
             hall.redeem(book, booked, now);
             return Turn::Admitted(Way::OnTime);
         }
-    } else if book.parked.is_empty() && hall.can_go(book, now) {
+        if let Booked::Here(found) = booked
+            && ready_at.since(now).saturating_add(PARK_SPARE) > question.answer_within
+        {
+            // The rate was lowered, and this call cannot wait for what is left of it.
+            book.meet(found);
+            return walk_in(hall, book, question, TicketUse::None, now);
+        }
+    } else if goes_first(hall, book) && hall.can_go(book, now) {
         hall.redeem(book, booked, now);
         return Turn::Admitted(Way::Early);
     }
@@ -275,18 +320,23 @@ fn keep(hall: &mut Hall, book: &mut Book, booked: Booked, question: &Question<'_
 }
 
 /// A caller that has booked nothing.
-fn walk_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Moment) -> Turn {
+fn walk_in(
+    hall: &mut Hall,
+    book: &mut Book,
+    question: &Question<'_>,
+    ticket: TicketUse,
+    now: Moment,
+) -> Turn {
     let claim = hall.claim(book);
     let by_app = book.bucket.next_slot_beside(book.due(), now);
     let by_capacity = hall.calendar.has_room_at(claim.share, now);
-    // What no-shows have left goes to parked callers first.
-    let is_first = book.parked.is_empty() && (hall.parked == 0 || claim.share == Share::Small);
     if by_capacity <= now && by_app <= now {
         book.bucket.spend(now);
         hall.count(book, now);
         return Turn::Admitted(Way::WalkIn);
     }
-    if is_first && hall.can_go(book, now) {
+    // What no-shows have left goes to parked callers first, then to late tickets.
+    if (goes_first(hall, book) || ticket == TicketUse::Late) && hall.can_go(book, now) {
         book.bucket.raise(now);
         hall.count(book, now);
         return Turn::Admitted(Way::WalkIn);
@@ -297,7 +347,10 @@ fn walk_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Momen
     // A slot at the very end of what the caller can wait would leave it no time to come.
     let can_come = question.wait_budget.saturating_sub(PARK_SPARE);
     let until = now.offset(nanos(question.horizon.min(can_come)));
-    if from > until || hall.is_full() {
+    if hall.is_full() {
+        return Turn::PushedBack(Limit::Bookings);
+    }
+    if from > until {
         return Turn::PushedBack(limit);
     }
     let Some(slot) = hall.calendar.find(claim, from, until) else {
@@ -308,12 +361,20 @@ fn walk_in(hall: &mut Hall, book: &mut Book, question: &Question<'_>, now: Momen
     hall.wait(book, slot, question, now)
 }
 
+/// Whether nobody who is parked waits for the same room.
+fn goes_first(hall: &Hall, book: &Book) -> bool {
+    book.parked.is_empty() && (hall.parked == 0 || hall.claim(book).share == Share::Small)
+}
+
 /// Nanoseconds of a duration, of which more than a century is as good as one.
 fn nanos(duration: Duration) -> i64 {
     const CENTURY_NS: i64 = 3_155_760_000 * 1_000_000_000;
     i64::try_from(duration.as_nanos()).unwrap_or(CENTURY_NS).min(CENTURY_NS)
 }
 
+#[cfg(test)]
+#[path = "desk/desk_properties.rs"]
+mod properties;
 #[cfg(test)]
 #[path = "desk/desk_tests.rs"]
 mod tests;

@@ -22,9 +22,12 @@ impl Meter {
         Self { empty_at: now.offset(quota.span_ns()) }
     }
 
-    /// The first instant at which level + `beside` + 1 ≤ B: where `beside` more are expected, one more has room.
+    /// The first instant at which level + `beside` + 1 ≤ B: where `beside` more are expected, one more has room. Where
+    /// more than a whole burst is expected, it is an empty level that has room: else those who do not come would keep
+    /// everyone else out.
     pub(crate) fn has_room_at(&self, quota: Quota, beside: u32) -> Moment {
-        let wanted_ns = quota.interval_ns().saturating_mul(i64::from(beside) + 1);
+        let wanted_ns =
+            quota.interval_ns() * i64::from(beside.min(quota.burst.get() - 1)) + quota.interval_ns();
         self.empty_at.offset(wanted_ns.saturating_sub(quota.span_ns()))
     }
 

@@ -1,20 +1,29 @@
 //! The command line, whole: a contract.
 
 mod arrivals;
+pub mod incident;
+mod retry;
+mod simulate;
 mod storm;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench::mode::Modes, quantity::parse_duration};
+use crate::{
+    bench::mode::Modes,
+    cli::incident::{BackendArgs, IncidentArgs, PlainAclArgs},
+    quantity::parse_duration,
+};
 
 pub use crate::cli::{
     arrivals::{Arrivals, Overload},
-    storm::{Pin, Policy, StormArgs},
+    retry::{Policy, RetryArgs},
+    simulate::SimulateArgs,
+    storm::{Pin, StormArgs},
 };
 
-/// Proves on real sockets what a podgate gateway holds.
+/// Proves on real sockets what a podgate gateway holds, and tells beforehand what it will hold.
 ///
 /// Exit codes: 0 all bounds held, 1 a promise was broken, 2 wrong usage, 3 the run could not be made,
 /// 130 interrupted.
@@ -31,6 +40,12 @@ pub struct Cli {
 pub enum Command {
     /// Lets N virtual pods arrive at once, or more than the gateway can admit for a while, and reports how they fared.
     Storm(StormArgs),
+    /// Shows the collapse and the cure side by side: retries against a plain ACL service, and podgate before the same
+    /// slow backend.
+    Incident(IncidentArgs),
+    /// Plays a storm through in simulated time, with the gateway's engine and the client's schedule: 100,000 pods in
+    /// seconds, with what goes wrong, the same for every run of a seed.
+    Simulate(SimulateArgs),
     /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
     Bench(BenchArgs),
     /// Writes profiles for any number of apps, from a seed.
@@ -41,6 +56,12 @@ pub enum Command {
     /// The bare tonic echo as a child process.
     #[command(hide = true)]
     Echo(EchoArgs),
+    /// A slow ACL backend as a child process.
+    #[command(hide = true)]
+    Backend(BackendArgs),
+    /// A plain ACL service as a child process.
+    #[command(hide = true)]
+    PlainAcl(PlainAclArgs),
 }
 
 /// Flags of `bench`.
@@ -144,7 +165,7 @@ mod tests {
         let Command::Storm(args) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
             panic!("not a storm")
         };
-        assert_eq!((args.pods.get(), args.apps, args.attempts, args.seed), (2000, 20, 0, 7));
+        assert_eq!((args.pods.get(), args.apps, args.retry.attempts, args.seed), (2000, 20, 0, 7));
         let line =
             "podgate-loadtest bench --mode fresh --connections 8 --in-flight 32 --duration 10s --baseline";
         assert!(Cli::try_parse_from(line.split_whitespace()).is_ok());
@@ -177,7 +198,14 @@ mod tests {
             ("storm --background-rate 5", "--background-apps"),
             ("storm --background-apps 1 --background-rate 30/m", "from 1 to 100 a second"),
             ("storm --cpu-quota 0", "from 0.01 to 64"),
+            ("simulate --loss 1.5", "from 0 to 1"),
+            ("simulate --horizon 1s", "from 2s to 60m"),
+            ("simulate --within 2m --rate 5", "cannot be used with"),
+            ("simulate --within 2m --seeds 5", "cannot be used with"),
+            ("simulate --pods 2000000", "1000000"),
             ("bench --mode fish", "common, repeat, fresh, check, denied, throttled or all"),
+            ("storm --upstream http://h:1 --endpoint http://h:2", "cannot be used with"),
+            ("incident --backend-time 2s", "expected 1ms to 1s"),
             ("generate --apps 3", "--out"),
         ] {
             let words = std::iter::once("podgate-loadtest").chain(line.split_whitespace());

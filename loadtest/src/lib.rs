@@ -6,9 +6,15 @@ pub mod quantity;
 
 pub mod storm;
 
+pub mod incident;
+
+pub mod simulate;
+
 pub mod bench;
 
 pub mod generate;
+
+pub mod page;
 
 pub mod figures;
 pub mod over_admission;
@@ -24,7 +30,9 @@ pub mod cpu_quota;
 pub mod descriptors;
 pub mod exposition;
 pub mod json_file;
+pub mod listener;
 pub mod process;
+pub mod whole_file;
 
 mod run;
 

@@ -76,6 +76,11 @@ impl Rate {
         Self { count, per: Per::Second }
     }
 
+    /// So many an hour.
+    pub const fn per_hour(count: NonZeroU32) -> Self {
+        Self { count, per: Per::Hour }
+    }
+
     /// The rate, a second.
     pub fn per_s(self) -> f64 {
         let seconds = match self.per {

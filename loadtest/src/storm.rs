@@ -6,9 +6,9 @@ mod background;
 mod background_tally;
 mod bookings;
 mod call_watch;
-mod capacity;
+pub(crate) mod capacity;
 mod crowd;
-mod documents;
+pub(crate) mod documents;
 mod gateway;
 mod ledger;
 pub mod optimum;
@@ -17,7 +17,7 @@ pub mod population;
 mod progress;
 mod recovery;
 pub mod report;
-mod tally;
+pub(crate) mod tally;
 mod weather;
 
 use std::{cell::RefCell, io, num::NonZeroU32, rc::Rc, time::Duration};
@@ -142,7 +142,7 @@ pub async fn run(args: &StormArgs) -> Result<Storm, StormError> {
     if let Some(background) = &background {
         background.tally.borrow_mut().begin_storm(start, spike_end);
     }
-    let crew = Crew::new(args, &gateway, pods::retry_policy(args))?;
+    let crew = Crew::new(args, &gateway, args.retry.within(args.budget()))?;
     let crowd = Crowd::new(crew, pods, alive_max, start, Rc::clone(&tally));
     let mut weather = Weather { args, gateway, crowd, tally: Rc::clone(&tally), start };
     let killed = weather.until_all_decided().await?;

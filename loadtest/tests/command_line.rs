@@ -34,6 +34,21 @@ fn wrong_usage_is_told_from_a_run_that_cannot_be_made() {
 }
 
 #[test]
+fn a_simulation_holds_or_breaks_or_cannot_be_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("figures.json");
+    let storm = "simulate --pods 100 --apps 1 --rate 10 --burst 10 --restarts 1";
+    let held = loadtest(storm).arg("--json").arg(&json).assert().success();
+    assert!(String::from_utf8_lossy(&held.get_output().stdout).contains("100 pods of 1 app"));
+    let figures: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&figures["authorized"], &figures["restarts"]), (&100.into(), &1.into()));
+    loadtest(&format!("{storm} --seeds 3")).assert().success();
+    loadtest(&format!("{storm} --policy immediate")).assert().code(1);
+    loadtest(&format!("{storm} --policy immediate --seeds 3")).assert().code(1);
+    loadtest("simulate --pods 10 --spread 2s --within 1s").assert().code(3);
+}
+
+#[test]
 fn says_how_many_pods_fit() {
     let refused = loadtest("storm --pods 4000000").assert().code(3);
     let said = String::from_utf8_lossy(&refused.get_output().stderr).into_owned();

@@ -50,7 +50,7 @@ impl Gate {
         Self {
             per_ip: PerIpLimit::new(&config.per_ip),
             policies,
-            booking: Booking::new(config.capacity, config.desk, kept),
+            booking: Booking::new(config, kept),
             lanes: Lanes::new(),
             store,
             upstream: None,
@@ -89,9 +89,9 @@ impl Gate {
     /// Has the tickets sealed by a new key where the present one is old, once that is durable.
     pub async fn renew_keys(&self) -> Result<(), Refusal> {
         if let Some(renewal) = self.store.renew_keys(&self.booking.keys(), clock::wall()) {
-            let keys = renewal.keys.clone();
-            renewal.written.map_err(Refusal::Store)?.await.map_err(|_| StoreError::Closed)??;
-            self.booking.set_keys(keys);
+            renewal.written?.await.map_err(|_| StoreError::Closed)??;
+            self.store.keys_renewed(renewal.made_at);
+            self.booking.set_keys(renewal.keys);
             tracing::info!("tickets are sealed by a new key");
         }
         Ok(())

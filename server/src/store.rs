@@ -13,13 +13,18 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc::{SyncSender, TrySendError},
     },
     time::Duration,
 };
 
-use podgate_engine::{grant::Grant, lease::NewGrant, ticket::Keys, time::WallTime};
+use podgate_engine::{
+    grant::Grant,
+    lease::NewGrant,
+    ticket::Keys,
+    time::{Moment, WallTime},
+};
 use tokio::sync::oneshot;
 
 pub use self::{
@@ -36,6 +41,9 @@ use crate::{
 
 /// Commands that wait for the writer; beyond these, callers are told to come again.
 const QUEUE_MAX: usize = 4_096;
+
+/// How often a store that cannot write is tried again.
+const TRY_AGAIN_EVERY_NS: i64 = 250_000_000;
 
 /// Why the store did not do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -91,6 +99,9 @@ pub struct Store {
     grants: Arc<GrantIndex>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
+    /// Whether the last group of writes failed, and when one may try again.
+    is_failing: Arc<AtomicBool>,
+    next_try_ns: AtomicI64,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -99,6 +110,8 @@ pub struct Store {
 pub struct Renewal {
     /// The keys, not to be used before they are written.
     pub keys: Keys,
+    /// When the new one was made.
+    pub made_at: WallTime,
     /// When they are.
     pub written: Result<Pending<()>, StoreError>,
 }
@@ -136,6 +149,7 @@ impl Store {
         writer: Writer,
     ) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
+        let is_failing = writer.is_failing();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -144,7 +158,8 @@ impl Store {
             })
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
-        Ok(Self { commands, grants, keys_made_at_ms, thread })
+        let next_try_ns = AtomicI64::new(i64::MIN);
+        Ok(Self { commands, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
@@ -188,10 +203,25 @@ impl Store {
         let made_at = WallTime::from_millis(self.keys_made_at_ms.load(Ordering::Relaxed));
         let keys = desk::renewed(keys, made_at, now)?;
         let written = self.send(|reply| Command::PutKeys(desk::encode(&keys, now), reply));
-        if written.is_ok() {
-            self.keys_made_at_ms.store(now.as_millis(), Ordering::Relaxed);
+        Some(Renewal { keys, made_at: now, written })
+    }
+
+    /// Notes that renewed keys have been written.
+    pub fn keys_renewed(&self, made_at: WallTime) {
+        self.keys_made_at_ms.store(made_at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Whether it is worth to spend a token on a grant: not while nothing can be written, but for one call in a while,
+    /// which finds out whether that has changed.
+    pub fn ready(&self, now: Moment) -> Result<(), StoreError> {
+        if !self.is_failing.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Some(Renewal { keys, written })
+        let next = self.next_try_ns.load(Ordering::Relaxed);
+        let after = now.offset(TRY_AGAIN_EVERY_NS).as_nanos();
+        let is_first = now.as_nanos() >= next
+            && self.next_try_ns.compare_exchange(next, after, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_first { Ok(()) } else { Err(StoreError::NotWritten) }
     }
 
     fn send<T>(

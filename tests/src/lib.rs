@@ -6,6 +6,7 @@ pub mod clock;
 pub mod eventually;
 
 pub mod binary;
+pub mod browser;
 pub mod home;
 pub mod page;
 

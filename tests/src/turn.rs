@@ -11,8 +11,11 @@ use crate::{
     refusal::{quotas, reason, retry_after},
 };
 
-/// A slot that was told as a delay. It counts from within the call, and so the slot lies between two instants since
-/// boot, as far from each other as the call took.
+/// How long a call may have waited at the door without anybody there.
+const AT_THE_DOOR: Duration = Duration::from_millis(20);
+
+/// A slot that was told as a delay. It counts from within the call, or from when its connection came to the door, and so
+/// the slot lies between two instants since boot, a little further from each other than the call took.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     /// Not before.

@@ -13,7 +13,6 @@ use podgate_tests::{
     raw::RawConnection,
     refusal::{reason, retry_after},
     requests::authorize,
-    turn::Slot,
     yaml::{common_ports, profile},
 };
 use prost::Message as _;
@@ -213,47 +212,57 @@ async fn a_deadline_that_cannot_be_met_books_nothing_and_one_that_is_short_is_to
     }
     assert_eq!(gateway.metric("podgate_bookings_open").await, Some(0.0));
     // Time enough to answer, and not to wait: no call ends in the middle of its wait.
-    let before = clock::since_boot();
     let status = ask_within(&raw, "900m", &request).await;
     assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "BOOKED"));
     let delay = retry_after(&status).unwrap();
-    let slot = Slot { earliest: before + delay, latest: clock::since_boot() + delay };
-    assert!(slot.is_at(first_at + INTERVAL), "{slot:?} is not an interval after {first_at:?}");
-}
-
-/// Asks ten times, each time as `question` says; returns the slots, as numbers of intervals after the first pod's.
-async fn slots_of_ten(
-    gateway: &Gateway,
-    first_at: Duration,
-    question: impl Fn(u32) -> AuthorizeRequest,
-) -> Vec<u32> {
-    let greedy = pod(gateway, 2).await;
-    let mut slots = Vec::new();
-    for number in 0..10 {
-        let slot = greedy.deferred(question(number)).await.slot;
-        let number = (1..20).find(|number| slot.is_at(first_at + FAR_INTERVAL * *number));
-        slots.push(number.unwrap_or_else(|| panic!("{slot:?} is at no interval after {first_at:?}")));
-    }
-    slots
+    let slot = first_at + INTERVAL;
+    assert!(slot <= clock::since_boot() + delay && delay < INTERVAL, "{delay:?} before {slot:?}");
 }
 
 #[tokio::test]
 async fn one_pod_books_four_slots_at_most_however_it_asks() {
-    let questions: [fn(u32) -> AuthorizeRequest; 2] = [
-        |number| authorize("shop", "greedy", &[(HOST, 3306 + number)]),
-        // One that invents uids is told from others by its address.
-        |number| authorize("shop", &format!("invented-{number}"), &DB),
-    ];
-    for question in questions {
-        let gateway = shop(FAR).start().await;
-        let first_at = spend(&gateway).await;
-        let slots = slots_of_ten(&gateway, first_at, question).await;
-        assert_eq!(slots[..4], [1, 2, 3, 4]);
-        assert!(slots[4..].iter().all(|slot| (1..=4).contains(slot)), "{slots:?}");
-        assert_eq!(gateway.metric("podgate_bookings_open").await, Some(4.0));
-        let other = pod(&gateway, 3).await.deferred(authorize("shop", "other", &DB)).await;
-        assert!(other.slot.is_at(first_at + 5 * FAR_INTERVAL), "{other:?}");
+    let gateway = shop(FAR).start().await;
+    let first_at = spend(&gateway).await;
+    let greedy = pod(&gateway, 2).await;
+    for number in 1..=4 {
+        let turn = greedy.deferred(authorize("shop", "greedy", &[(HOST, 3306 + number)])).await;
+        assert!(turn.slot.is_at(first_at + FAR_INTERVAL * number), "{turn:?}");
     }
+    // A further question gets one of the four.
+    for number in 5..=10 {
+        let slot = greedy.deferred(authorize("shop", "greedy", &[(HOST, 3306 + number)])).await.slot;
+        let is_own = |number| slot.is_at(first_at + FAR_INTERVAL * number);
+        assert!((1..=4).any(is_own), "{slot:?} after {first_at:?}");
+    }
+    expect_fifth_slot(&gateway, first_at).await;
+}
+
+#[tokio::test]
+async fn one_address_books_four_slots_at_most_whatever_uids_it_invents() {
+    let gateway = shop(FAR).start().await;
+    let first_at = spend(&gateway).await;
+    let greedy = pod(&gateway, 2).await;
+    for number in 1..=4 {
+        let turn = greedy.deferred(authorize("shop", &format!("invented-{number}"), &DB)).await;
+        assert!(turn.slot.is_at(first_at + FAR_INTERVAL * number), "{turn:?}");
+    }
+    for number in 5..=10 {
+        let refused = greedy.pushed_back(authorize("shop", &format!("invented-{number}"), &DB)).await;
+        assert_eq!(refused.0, "ADDRESS_BOOKINGS");
+    }
+    expect_fifth_slot(&gateway, first_at).await;
+    // Those that were told a slot keep it: an address may be that of several pods.
+    for number in 1..=4 {
+        let again = greedy.deferred(authorize("shop", &format!("invented-{number}"), &DB)).await;
+        assert!(again.slot.is_at(first_at + FAR_INTERVAL * number), "{again:?}");
+    }
+}
+
+/// That the four slots of a greedy caller are all that it has booked.
+async fn expect_fifth_slot(gateway: &Gateway, first_at: Duration) {
+    assert_eq!(gateway.metric("podgate_bookings_open").await, Some(4.0));
+    let other = pod(gateway, 3).await.deferred(authorize("shop", "other", &DB)).await;
+    assert!(other.slot.is_at(first_at + 5 * FAR_INTERVAL), "{other:?}");
 }
 
 #[tokio::test]

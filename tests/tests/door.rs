@@ -11,10 +11,12 @@ use podgate_tests::{
     eventually::eventually,
     gateway::{Gateway, Setup},
     raw::{RawConnection, read_to_end, tcp_from},
+    refusal::reason,
     requests::authorize,
     turn::Turn,
     yaml::profile,
 };
+use prost::Message as _;
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 const DB: [(&str, u32); 1] = [("db.shop.svc", 3306)];
@@ -115,6 +117,21 @@ async fn who_was_told_to_come_passes_by_a_crowd_of_slow_newcomers() {
     // And newcomers wait no longer than for that.
     newcomer.await.unwrap().unwrap();
     drop(crowd);
+}
+
+#[tokio::test]
+async fn time_between_connecting_and_asking_is_no_time_of_the_call() {
+    let gateway = shop("  limits: { rate: 6/m, burst: 1 }\n").start().await;
+    let early = Caller::from(&gateway, "127.0.8.2").await;
+    let raw = RawConnection::open_from(Ipv4Addr::new(127, 0, 8, 3), gateway.grpc()).await;
+    let first_at = Caller::of(&gateway).await.admitted(authorize("shop", "first", &DB)).await;
+    clock::until(first_at + Duration::from_millis(1_200)).await;
+    // Neither is it added to the delay: who counts it comes late.
+    let told = early.deferred(authorize("shop", "early", &DB)).await;
+    assert!(told.slot.is_at(first_at + Duration::from_secs(10)), "{told:?} after {first_at:?}");
+    let message = authorize("shop", "raw", &DB).encode_to_vec();
+    let status = raw.call(AUTHORIZE, &[("grpc-timeout", "1S")], &message).await.unwrap();
+    assert_eq!(reason(&status), "BOOKED");
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ pub(crate) struct Hall {
     pub(crate) parked: usize,
     pub(crate) open: usize,
     pub(crate) no_shows: u64,
+    pub(crate) bytes: usize,
+    /// How far the parked calls have been looked at for one that can go early.
+    pub(crate) looked_at: Option<(Moment, Arc<str>)>,
     limits: DeskLimits,
     next_park: u64,
 }
@@ -67,6 +70,8 @@ impl Hall {
             parked: 0,
             open: 0,
             no_shows: 0,
+            bytes: 0,
+            looked_at: None,
             limits,
             next_park: 0,
         }
@@ -75,6 +80,7 @@ impl Hall {
     /// Turns a book's pages, and the calendar's, to `now`.
     pub(crate) fn turn_to(&mut self, book: &mut Book, now: Moment) {
         self.calendar.advance(now);
+        self.activity.note(book, now);
         self.no_shows += book.advance(now) as u64;
     }
 
@@ -87,6 +93,7 @@ impl Hall {
         }
         self.open = self.open + counted.open - before.open;
         self.parked = self.parked + counted.parked - before.parked;
+        self.bytes = self.bytes + counted.bytes - before.bytes;
         self.activity.holding =
             self.activity.holding + usize::from(counted.open > 0) - usize::from(before.open > 0);
         self.calendar.recount(before.priority, before.open, counted.priority, counted.open);
@@ -129,14 +136,14 @@ impl Hall {
         question: &Question<'_>,
         now: Moment,
     ) -> Turn {
-        let wait = slot.since(now);
+        let wait = slot.max(self.takes_on_time_at(book)).since(now);
         let has_time = wait.checked_add(PARK_SPARE).is_some_and(|needed| needed <= question.answer_within);
         let has_place = self.parked < self.limits.parked_max || book.parked.contains_key(&slot);
         if wait <= PARK_MAX && has_time && has_place {
             let id = ParkId(self.next_park);
             self.next_park += 1;
-            book.parked.insert(slot, id);
-            return Turn::Parked { slot, id };
+            let displaced = book.parked.insert(slot, id);
+            return Turn::Parked { slot, id, displaced };
         }
         self.expected.add(question.holder, slot, now);
         Turn::Deferred { slot, reserve: (slot > book.durable).then(|| slot.offset(RESERVE_AHEAD_NS)) }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    book::{Holder, ParkId},
+    book::{Holder, ParkId, Request},
     profile::Priority,
     quota::Quota,
     time::Moment,
@@ -22,8 +22,8 @@ pub struct Question<'a> {
     pub priority: Priority,
     /// For whom a slot would be kept.
     pub holder: Holder,
-    /// Digest of what is asked for, and of whom.
-    pub request: u64,
+    /// What is asked for, and for which pod.
+    pub request: Request,
     /// Time left until the call has to be answered.
     pub answer_within: Duration,
     /// How long the caller can wait, all calls together.
@@ -43,6 +43,8 @@ pub enum Turn {
         slot: Moment,
         /// Tells this call from a later one of the same caller.
         id: ParkId,
+        /// An earlier call of the same caller, whose place this one has taken.
+        displaced: Option<ParkId>,
     },
     /// A slot is booked; come back when it is due.
     Deferred {
@@ -92,6 +94,10 @@ pub enum Limit {
     App,
     /// The capacity of the gateway.
     Capacity,
+    /// As many slots are booked as the desk keeps in all.
+    Bookings,
+    /// The caller's address holds as many open bookings as it may, for other pods.
+    Holder,
 }
 
 /// What a parked caller finds at its slot.

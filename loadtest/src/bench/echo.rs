@@ -15,7 +15,6 @@ use podgate_proto::v1::{
     ReleaseRequest, ReleaseResponse, RenewRequest, RenewResponse,
     authorization_service_server::{AuthorizationService, AuthorizationServiceServer},
 };
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, runtime};
 use tonic::{
     Request, Response, Status,
@@ -27,10 +26,8 @@ use crate::{
     child::Addresses,
     cli::EchoArgs,
     json_file,
+    listener::listen,
 };
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// Answers each method with what was prepared for it.
 struct Echo {
@@ -66,12 +63,7 @@ fn listeners(address: SocketAddr, workers: NonZeroU32) -> io::Result<Vec<std::ne
     let mut bound = address;
     let mut listeners = Vec::new();
     for _ in 0..workers.get() {
-        let socket = Socket::new(Domain::for_address(bound), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_port(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&bound.into())?;
-        socket.listen(BACKLOG)?;
-        let listener = std::net::TcpListener::from(socket);
+        let listener = listen(bound)?;
         // Port 0 is chosen once.
         bound = listener.local_addr()?;
         listeners.push(listener);

@@ -7,14 +7,17 @@ use clap::{Args, ValueEnum};
 use podgate_client::Endpoint;
 
 use crate::{
-    cli::arrivals::{Arrivals, Overload},
+    cli::{
+        arrivals::{Arrivals, Overload},
+        retry::RetryArgs,
+    },
     quantity::{Rate, parse_duration},
 };
 
 /// Each app's rate unless given.
-const RATE: NonZeroU32 = NonZeroU32::new(50).unwrap();
+pub(crate) const RATE: NonZeroU32 = NonZeroU32::new(50).unwrap();
 /// Each app's burst unless given.
-const BURST: u32 = 20;
+pub(crate) const BURST: u32 = 20;
 /// The largest burst that a profile, or the capacity, may have.
 pub(crate) const BURST_MAX: u32 = 1_000_000;
 /// Time after which a pod of a storm, or of an overload, gives up unless given.
@@ -39,22 +42,15 @@ pub struct StormArgs {
     /// Burst of each app's bucket. [default: 20; with --overload one second's worth of C]
     #[arg(long, value_name = "B", value_parser = clap::value_parser!(u32).range(1..=i64::from(BURST_MAX)))]
     pub burst: Option<u32>,
-    /// When a pod that was not admitted asks again.
-    #[arg(long, value_enum, default_value_t = Policy::Booked)]
-    pub policy: Policy,
-    /// Bound of the first wait that the client chooses itself; it doubles with each try.
-    #[arg(long, value_name = "D", default_value = "1s", value_parser = parse_duration)]
-    pub base: Duration,
-    /// Bound of every wait that the client chooses itself.
-    #[arg(long, value_name = "D", default_value = "30s", value_parser = parse_duration)]
-    pub cap: Duration,
-    /// Tries without the server's word before a pod gives up. 0: no bound, and none on the calls in all, which are
-    /// otherwise at most 16.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub attempts: u32,
+    /// When a pod asks again.
+    #[command(flatten)]
+    pub retry: RetryArgs,
     /// Time after which a pod gives up. [default: 9m; with --overload 10s]
     #[arg(long, alias = "timeout", value_name = "D", value_parser = parse_duration)]
     pub budget: Option<Duration>,
+    /// Time for a call, after which it counts as failed; for a connection too, where this is less than its 2 s.
+    #[arg(long, value_name = "D", default_value = "10s", value_parser = parse_duration)]
+    pub call_timeout: Duration,
     /// Seed of everything random: addresses, uids, apps, arrivals and waits.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub seed: u64,
@@ -97,6 +93,9 @@ pub struct StormArgs {
     /// Cores' worth of CPU time that the gateway child may use, such as 0.1 (a control group; needs the right to make one).
     #[arg(long, value_name = "Q", conflicts_with = "endpoint", value_parser = parse_cpu_quota)]
     pub cpu_quota: Option<f64>,
+    /// An ACL service behind the gateway child, http://HOST:PORT, which must learn of each grant before its pod does.
+    #[arg(long, value_name = "URI", value_parser = plain_endpoint, conflicts_with = "endpoint")]
+    pub upstream: Option<Endpoint>,
     /// A running gateway to storm, http://HOST:PORT, instead of a child.
     #[arg(long, value_name = "URI", value_parser = plain_endpoint)]
     pub endpoint: Option<Endpoint>,
@@ -111,6 +110,9 @@ pub struct StormArgs {
     /// Write the figures to this file.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write a page with figures and charts to this file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 impl StormArgs {
@@ -155,28 +157,6 @@ impl StormArgs {
             (Some(pin), _, _) => pin,
             (None, Arrivals::Overload(_), None) => Pin::On,
             (None, Arrivals::Overload(_), Some(_)) | (None, Arrivals::Storm { .. }, _) => Pin::Off,
-        }
-    }
-}
-
-/// When a pod that was not admitted asks again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Policy {
-    /// When its turn is booked: the client's default.
-    Booked,
-    /// Full jitter, deaf to what the server says: it has nothing booked.
-    Jitter,
-    /// At once, deaf as well.
-    Immediate,
-}
-
-impl Policy {
-    /// As on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Booked => "booked",
-            Self::Jitter => "jitter",
-            Self::Immediate => "immediate",
         }
     }
 }
@@ -229,7 +209,7 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, Policy};
 
     fn args(line: &str) -> StormArgs {
         let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
@@ -243,7 +223,7 @@ mod tests {
     fn an_overload_has_defaults_of_its_own() {
         let storm = args("");
         assert_eq!((storm.rate().per_s(), storm.burst(), storm.budget()), (50.0, 20, BUDGET));
-        assert_eq!((storm.pin(), storm.policy), (Pin::Off, Policy::Booked));
+        assert_eq!((storm.pin(), storm.retry.policy), (Pin::Off, Policy::Booked));
         let overload = args("--overload 2.5 --capacity 600/m --duration 4s");
         assert_eq!((overload.rate().per_s(), overload.burst()), (10.0, 10));
         assert_eq!((overload.budget(), overload.pin()), (BUDGET_OF_OVERLOAD, Pin::On));

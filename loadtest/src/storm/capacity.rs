@@ -28,20 +28,27 @@ impl Capacity {
             (Arrivals::Overload(overload), _) => {
                 Self::Bound { rate: overload.capacity, burst: overload.capacity_burst() }
             }
-            (Arrivals::Storm { .. }, Some(rate)) => {
-                let one_second = (rate.per_s().ceil() as u32).clamp(1, LIMIT);
-                Self::Bound { rate, burst: args.capacity_burst.unwrap_or(one_second) }
+            (Arrivals::Storm { .. }, Some(rate)) => Self::bound(rate, args.capacity_burst),
+            (Arrivals::Storm { .. }, None) => {
+                let background = f64::from(args.background_apps.unwrap_or(0)) * args.background_rate.per_s();
+                let rates_per_s = f64::from(args.apps) * args.rate().per_s() + background;
+                let bursts = f64::from(args.apps) * f64::from(args.burst()) + background;
+                Self::ample(rates_per_s, bursts)
             }
-            (Arrivals::Storm { .. }, None) => Self::ample(args),
         }
     }
 
+    /// One that is asked for; a burst that is left open is one second's worth.
+    pub(crate) fn bound(rate: Rate, burst: Option<u32>) -> Self {
+        let one_second = (rate.per_s().ceil() as u32).clamp(1, LIMIT);
+        Self::Bound { rate, burst: burst.unwrap_or(one_second) }
+    }
+
+    /// One that never binds apps of these rates and bursts, each in all.
+    ///
     /// The gateway keeps it as a calendar with a tenth of the rate in each 100 ms, so all apps' bursts together have to
     /// fit into one of these, and their rates twice.
-    fn ample(args: &StormArgs) -> Self {
-        let background = f64::from(args.background_apps.unwrap_or(0)) * args.background_rate.per_s();
-        let rates_per_s = f64::from(args.apps) * args.rate().per_s() + background;
-        let bursts = f64::from(args.apps) * f64::from(args.burst()) + background;
+    pub(crate) fn ample(rates_per_s: f64, bursts: f64) -> Self {
         // Saturates.
         let rate = ((2.0 * rates_per_s).max(10.0 * bursts).ceil() as u32).clamp(FLOOR, LIMIT);
         let burst = (2.0 * bursts).ceil() as u32;

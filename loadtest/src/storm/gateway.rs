@@ -244,7 +244,9 @@ fn arguments(args: &StormArgs, listen: &str, http: &str) -> Vec<OsString> {
     };
     let background = background::alive_max(args).saturating_add(CONNECTIONS_BESIDE);
     let connections = pods.max(CONNECTIONS_FLOOR).saturating_add(background).to_string();
-    [
+    let upstream = args.upstream.iter();
+    let upstream = upstream.flat_map(|endpoint| ["--upstream".to_owned(), endpoint.to_string()]);
+    let arguments = [
         "serve",
         "--profiles",
         "profiles",
@@ -266,9 +268,8 @@ fn arguments(args: &StormArgs, listen: &str, http: &str) -> Vec<OsString> {
         "text",
         "--log-level",
         "warn",
-    ]
-    .map(OsString::from)
-    .into()
+    ];
+    arguments.map(OsString::from).into_iter().chain(upstream.map(OsString::from)).collect()
 }
 
 fn endpoint_of(address: SocketAddr) -> Result<Endpoint, StormError> {

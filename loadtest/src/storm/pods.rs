@@ -3,17 +3,14 @@
 use std::{
     cell::RefCell,
     net::{IpAddr, Ipv4Addr},
-    num::NonZeroU32,
     rc::Rc,
 };
 
-use podgate_client::{
-    Appointments, Ask, AuthorizeError, Client, ClientConfig, Destination, Pace, Pod, RetryPolicy, Subject,
-};
+use podgate_client::{Ask, AuthorizeError, Client, ClientConfig, Destination, Pod, RetryPolicy, Subject};
 use tokio::time::Instant;
 
 use crate::{
-    cli::{Policy, StormArgs},
+    cli::StormArgs,
     storm::{
         StormError,
         call_watch::CallWatch,
@@ -41,6 +38,8 @@ impl Crew {
     pub(crate) fn new(args: &StormArgs, gateway: &Gateway, retry: RetryPolicy) -> Result<Self, StormError> {
         let mut config = ClientConfig::new(vec![gateway.endpoint().clone()]);
         config.retry = retry;
+        config.call_timeout = args.call_timeout;
+        config.connect_timeout = config.connect_timeout.min(args.call_timeout);
         let destinations = documents::DESTINATIONS
             .iter()
             .take(usize::from(args.destinations))
@@ -72,20 +71,6 @@ impl Crew {
         };
         Caller { client: self.client.sibling(own, seed), ask }
     }
-}
-
-/// What the flags say. `--attempts 0` lifts the bound on the calls in all too.
-pub(crate) fn retry_policy(args: &StormArgs) -> RetryPolicy {
-    let guess = Pace::FullJitter { base: args.base, cap: args.cap };
-    let (pace, appointments) = match args.policy {
-        Policy::Booked => (guess, Appointments::Keep),
-        Policy::Jitter => (guess, Appointments::Ignore),
-        Policy::Immediate => (Pace::Immediate, Appointments::Ignore),
-    };
-    let attempts_max = NonZeroU32::new(args.attempts);
-    let calls_max =
-        attempts_max.map_or(NonZeroU32::MAX, |attempts| attempts.max(RetryPolicy::default().calls_max));
-    RetryPolicy { pace, appointments, attempts_max, calls_max, budget: args.budget() }
 }
 
 /// One pod's whole life.
@@ -134,32 +119,5 @@ impl PodTask {
                 tally.gave_up(GaveUp::Misconfigured, error.reason(), watch.calls);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn policy(line: &str) -> RetryPolicy {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => retry_policy(&args),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn only_the_clients_own_policy_keeps_appointments() {
-        assert_eq!(policy(""), RetryPolicy::default());
-        let jitter = policy("--policy jitter --attempts 0");
-        assert_eq!((jitter.pace, jitter.appointments), (RetryPolicy::default().pace, Appointments::Ignore));
-        assert_eq!((jitter.attempts_max, jitter.calls_max), (None, NonZeroU32::MAX));
-        let immediate = policy("--policy immediate --attempts 20");
-        assert_eq!((immediate.pace, immediate.appointments), (Pace::Immediate, Appointments::Ignore));
-        assert_eq!(immediate.calls_max.get(), 20);
     }
 }

@@ -200,4 +200,4 @@ fn apps(count: u32) -> String {
 
 #[cfg(test)]
 #[path = "report_tests.rs"]
-mod tests;
+pub(crate) mod tests;

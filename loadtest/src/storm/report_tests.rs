@@ -6,7 +6,8 @@ fn percentiles(p50: f64) -> Percentiles {
     Percentiles { p50, p90: p50 * 2.0, p99: p50 * 4.0, p999: p50 * 5.0, max: p50 * 8.0 }
 }
 
-fn all_authorized() -> StormReport {
+/// A storm that held.
+pub(crate) fn all_authorized() -> StormReport {
     StormReport {
         pods: 2000,
         authorized: 2000,

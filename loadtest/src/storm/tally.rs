@@ -11,7 +11,7 @@ use crate::{
 /// Bins of the histogram of the time to a grant.
 const GRANT_BINS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 /// What rounding may add to a level, in tokens.
-const ROUNDING: f64 = 1e-6;
+pub(crate) const ROUNDING: f64 = 1e-6;
 
 /// Whether the gateway's boot clock is this machine's too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +187,11 @@ impl Tally {
         if let (Some(outside), false) = (&mut self.outside_call, inside) {
             *outside += 1;
         }
+    }
+
+    /// An admission of `app` of which no pod tells, because its answer, or its pod, may be lost.
+    pub(crate) fn admitted(&mut self, app: u32, admitted_at_ns: u64) {
+        self.admitted_at_ns[app as usize].push(admitted_at_ns);
     }
 
     /// A pod ended denied.

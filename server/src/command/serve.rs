@@ -140,6 +140,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         let mut http = tokio::spawn(async { axum::serve(http, router(pages)).await });
         let mut accepting = tokio::spawn(listener::accept(grpc, places, workers.queues()));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&gate), metrics));
+        let early = tokio::spawn(call_early(Arc::clone(&gate)));
         let ready =
             tokio::spawn(announce(Arc::clone(&gate), health.clone(), addresses, address_file.map(Into::into)));
         let told = tokio::select! {
@@ -156,7 +157,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         if let Err(failure) = joined {
             error!(error = %failure, "a worker ended badly");
         }
-        for task in [upkeep, ready] {
+        for task in [upkeep, early, ready] {
             task.abort();
         }
         http.abort();
@@ -238,22 +239,29 @@ async fn wait_for_end(bell: Option<crate::source::watch::Bell>) -> io::Result<()
     }
 }
 
+/// Apart from the upkeep, which waits for the store.
+async fn call_early(gate: Arc<Gate>) {
+    let mut tick = tokio::time::interval(CALL_EARLY_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        gate.booking().call_early();
+    }
+}
+
 async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::PrometheusHandle) {
     let mut shard = 0;
-    let mut call_early = tokio::time::interval(CALL_EARLY_EVERY);
-    call_early.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut evict = tokio::time::interval(EVICT_EVERY);
     let mut sweep = tokio::time::interval(UPKEEP_EVERY);
     loop {
         tokio::select! {
-            _ = call_early.tick() => gate.booking().call_early(),
             _ = evict.tick() => {
                 let shards = gate.per_ip().evict(shard, clock::now());
                 shard = (shard + 1) % shards;
+                gate.booking().sweep();
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();
-                gate.booking().sweep();
                 if let Err(failure) = gate.renew_keys().await {
                     warn!(error = %failure, "the keys of tickets stay as they are for now");
                 }

@@ -4,8 +4,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use metrics::Counter;
 use podgate_engine::{
+    book::Request,
     decision::{Denial, Ruling},
-    desk::{BucketState, Question, Turn},
+    desk::{BucketState, Question, TicketUse, Turn, ticket_use},
     destination::Destination,
     digest::digest_of,
     grant::{self, Basis, Grant, allowed_by},
@@ -43,6 +44,8 @@ pub struct Asked {
 /// How a caller can wait.
 #[derive(Clone, Debug)]
 pub struct Patience {
+    /// How long the call has waited already, at the door.
+    pub waited: Duration,
     /// Time left until this call has to be answered.
     pub answer_within: Duration,
     /// How long it can wait in all.
@@ -121,6 +124,7 @@ impl Gate {
             Decided::Allowed(allowed) => allowed,
         };
         self.upstream_ready()?;
+        self.store.ready(clock::now())?;
         let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed).await? {
             Admission::Answered(authorized) => {
                 return self.in_force_behind(self.note(asked, authorized), patience, began).await;
@@ -168,23 +172,26 @@ impl Gate {
         patience: &Patience,
         allowed: Allowed,
     ) -> Result<Admission<'_>, Refusal> {
-        let deadline =
-            clock::now().offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
+        let now = clock::now();
+        let deadline = now.offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
         let Allowed { in_force, settled, app, revision, .. } = &allowed;
         let profile = &in_force.policy().profile(*app).document;
         let (name, request) = (profile.name.shared(), settled.request);
         let bearer = booking::bearer(&asked.subject);
-        let ticket = self.booking.verify(&patience.ticket, &name, &bearer, request);
-        let lane = if ticket.is_some() { Lane::Holder } else { Lane::Newcomer };
-        let lane = self.lanes.enter(lane).await?;
         let horizon = in_force.horizon(*app);
+        let ticket = self.booking.verify(&patience.ticket, &name, &bearer, request);
+        let is_expected = ticket.is_some_and(|slot| {
+            matches!(ticket_use(slot, horizon, now), TicketUse::OnTime | TicketUse::Early)
+        });
+        let lane = if is_expected { Lane::Holder } else { Lane::Newcomer };
+        let lane = self.lanes.enter(lane).await?;
         let mut question = Question {
             app: &name,
             quota: in_force.quota(*app),
             horizon,
             priority: profile.priority,
-            holder: booking::holder(asked.subject.address),
-            request: digest_of(&(&*bearer, request)),
+            holder: self.booking.holder(asked.subject.address),
+            request: Request::new(digest_of(&&*bearer), request),
             answer_within: patience.answer_within,
             wait_budget: patience.wait_budget,
             ticket,
@@ -194,7 +201,7 @@ impl Gate {
             Turn::Admitted(_) => Ok(Admission::Admitted(allowed, taken.at, lane)),
             Turn::PushedBack(by) => Err(Refusal::PushedBack { by, horizon }),
             Turn::TooLate => Err(Refusal::DeadlineTooShort),
-            Turn::Parked { slot, id } => {
+            Turn::Parked { slot, id, displaced: _ } => {
                 drop(lane);
                 let admitted_at = self.booking.wait(&name, slot, id, taken, horizon).await?;
                 match self.decide(asked)? {
@@ -212,7 +219,8 @@ impl Gate {
                     pending.await.map_err(|_| StoreError::Closed)??;
                     self.booking.reserved(&name, until);
                 }
-                let delay = slot.since(taken.at);
+                // The caller counts from when it sent its call, which then waited at the door.
+                let delay = slot.since(taken.at).saturating_add(patience.waited);
                 match patience.appointments {
                     Appointments::Unknown => Err(Refusal::Booked { delay }),
                     Appointments::Kept => {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use ipnet::Ipv6Net;
 use metrics::Counter;
 use podgate_engine::{
     book::{Holder, ParkId},
-    desk::{Arrival, BucketState, Desk, DeskLimits, Limit, PARK_MAX, Past, Question, TicketUse, Turn},
+    desk::{Arrival, BucketState, Desk, Limit, Looked, PARK_MAX, Past, Question, TicketUse, Turn},
     digest::digest_of,
     quota::Quota,
     subject::{Subject, SubjectKind},
@@ -24,7 +25,10 @@ use podgate_engine::{
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
-use crate::{clock, gate::Refusal, store::desk::KeptDesk};
+use crate::{clock, config::Config, gate::Refusal, limits::addresses::AddressKey, store::desk::KeptDesk};
+
+/// Books that one sweep looks at, so that nobody waits for all of them.
+const SWEEP_MAX: usize = 2_000;
 
 /// Books turns.
 #[derive(Debug)]
@@ -36,6 +40,7 @@ pub struct Booking {
     epoch: u64,
     /// From the boot clock to the one that outlives restarts, in which tickets and frontiers are written.
     to_kept_ns: i64,
+    pod_cidrs: Box<[Ipv6Net]>,
     turns: Turns,
 }
 
@@ -73,7 +78,8 @@ impl Drop for Place<'_> {
 
 impl Booking {
     /// A desk over a capacity, which goes on where the process before this one ended.
-    pub fn new(capacity: Quota, limits: DeskLimits, kept: &KeptDesk) -> Self {
+    pub fn new(config: &Config, kept: &KeptDesk) -> Self {
+        let (capacity, limits) = (config.capacity, config.desk);
         let past = if kept.is_new { Past::None } else { Past::Unknown(kept.frontiers.clone()) };
         let desk = Desk::new(capacity, limits, past, clock::now());
         Self {
@@ -82,6 +88,7 @@ impl Booking {
             keys: ArcSwap::from_pointee(kept.keys.clone()),
             epoch: kept.epoch,
             to_kept_ns: kept.clock_offset_ns,
+            pod_cidrs: config.per_ip.pod_cidrs.clone().into(),
             turns: Turns::new(),
         }
     }
@@ -97,7 +104,9 @@ impl Booking {
         question.answer_within = deadline.since(at);
         let (turn, used) = room.desk.ask(question, at);
         let called = match turn {
-            Turn::Parked { id, .. } => {
+            Turn::Parked { id, displaced, .. } => {
+                // The earlier call hears at once that it waits in vain.
+                displaced.and_then(|earlier| room.waiters.remove(&earlier));
                 let (caller, called) = oneshot::channel();
                 room.waiters.insert(id, caller);
                 self.note_parked(&room);
@@ -146,18 +155,24 @@ impl Booking {
         }
     }
 
-    /// Calls parked callers whose turn has come early, because others did not come.
+    /// Calls parked callers whose turn has come early, because others did not come. The lock is held for a bounded number
+    /// of apps at a time.
     pub fn call_early(&self) {
-        if self.parked.load(Ordering::Relaxed) == 0 {
-            return;
+        let mut called = Vec::new();
+        while self.parked.load(Ordering::Relaxed) > 0 {
+            let mut room = self.room();
+            let now = clock::now();
+            let looked = room.desk.call_early(now, &mut called);
+            for id in called.drain(..) {
+                // One that leaves in this instant has spent its token.
+                let _ = room.waiters.remove(&id).map(|caller| caller.send(now));
+            }
+            self.note_parked(&room);
+            match looked {
+                Looked::AtAll => break,
+                Looked::AtSome => {}
+            }
         }
-        let mut room = self.room();
-        let now = clock::now();
-        while let Some(id) = room.desk.call_early(now) {
-            // One that leaves in this instant has spent its token.
-            let _ = room.waiters.remove(&id).map(|caller| caller.send(now));
-        }
-        self.note_parked(&room);
     }
 
     /// The slot that a ticket proves, if it is worth something to the bearer of these claims.
@@ -215,7 +230,17 @@ impl Booking {
 
     /// Whether somebody at this address was told a slot that is due about now.
     pub fn is_due(&self, address: IpAddr) -> bool {
-        self.room().desk.is_due(holder(address), clock::now())
+        let holder = self.holder(address);
+        self.room().desk.is_due(holder, clock::now())
+    }
+
+    /// For whom a slot is kept. Nobody proves a uid yet, so it is the address that the call comes from, as the limit on
+    /// calls counts it: who invents uids, or moves about in its IPv6 range, has no more than who does not.
+    pub(crate) fn holder(&self, address: IpAddr) -> Holder {
+        match AddressKey::new(address, &self.pod_cidrs).v4_or_v6() {
+            Ok(v4) => Holder::new(u64::from(v4)),
+            Err(v6) => Holder::new(digest_of(&v6)),
+        }
     }
 
     /// An app's bucket as it stands.
@@ -225,7 +250,7 @@ impl Booking {
 
     /// Closes what is over.
     pub fn sweep(&self) {
-        self.room().desk.sweep(clock::now());
+        self.room().desk.sweep(SWEEP_MAX, clock::now());
     }
 
     /// Calls that are parked.
@@ -249,15 +274,6 @@ pub(crate) fn bearer(subject: &Subject) -> Cow<'_, str> {
     match &subject.kind {
         SubjectKind::Pod(pod) => Cow::Borrowed(&pod.uid),
         SubjectKind::Host(_) => Cow::Owned(format!("host {}", subject.address)),
-    }
-}
-
-/// For whom a slot is kept. Nobody proves a uid yet, so it is the address that the call comes from: who invents uids has
-/// no more than who tells the truth.
-pub(crate) fn holder(address: IpAddr) -> Holder {
-    match address {
-        IpAddr::V4(v4) => Holder::new(u64::from(v4.to_bits())),
-        IpAddr::V6(_) => Holder::new(digest_of(&address)),
     }
 }
 

@@ -26,14 +26,16 @@ pub enum Refusal {
         /// How long until it may call again.
         wait: Duration,
     },
-    /// The app's bucket or the shared capacity has no slot within the horizon, or within what the caller can wait.
-    /// Nothing was booked.
+    /// There is no slot within the horizon, or within what the caller can wait, or no place to keep one. Nothing was
+    /// booked.
     #[error("{}", match .by {
         Limit::App => "the app's rate is booked for as long as the caller can wait; nothing was booked",
         Limit::Capacity => "the gateway's capacity is booked for as long as the caller can wait; nothing was booked",
+        Limit::Bookings => "as many slots are booked as the gateway keeps; nothing was booked",
+        Limit::Holder => "this address has as many slots booked as it may; nothing was booked",
     })]
     PushedBack {
-        /// Which of the two.
+        /// What was in the way.
         by: Limit,
         /// How far ahead slots are booked.
         horizon: Duration,

@@ -1,6 +1,6 @@
 //! AuthorizationService.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use podgate_engine::{decision::Ruling, digest::hex, grant::GrantId};
 use podgate_proto::v1::{self, authorization_service_server::AuthorizationService};
@@ -11,7 +11,7 @@ use crate::{
     gate::{Authorized, Gate, Outcome, grants::Checked},
     grpc::{
         convert::{decision, fields::Fields, grant, request},
-        service::CALL_WITHIN_MAX,
+        service::{CALL_WITHIN_MAX, Waited},
         status::not_served,
         timeout,
     },
@@ -43,7 +43,10 @@ impl AuthorizationService for Authorization {
         }
         let timeout = request.metadata().get(timeout::HEADER).map(MetadataValue::as_bytes);
         let answer_within = timeout.and_then(timeout::parse).unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX);
-        let (asked, patience) = request::authorize(request.into_inner(), self.caller.address, answer_within)?;
+        let waited = request.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
+        let (asked, mut patience) = request::authorize(request.into_inner(), self.caller.address)?;
+        patience.waited = waited;
+        patience.answer_within = answer_within.saturating_sub(waited);
         let Authorized { settled, outcome, revision } =
             self.gate.authorize(&self.caller, &asked, &patience).await?;
         let decision = &settled.decision;

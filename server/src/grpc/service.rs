@@ -208,17 +208,21 @@ impl Services {
 }
 
 impl Served {
-    /// Serves one request.
+    /// Serves one request, which has waited for so long to be read.
     pub fn call(
         &self,
         mut request: Request<Incoming>,
+        waited: Duration,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + use<> {
         let Services { gate, others, flow, message_bytes } = &self.services;
         let message_bytes = *message_bytes;
         let path = request.uri().path();
         let (is_health, is_authorization) = (HEALTH.contains(&path), path.starts_with(AUTHORIZATION));
         let timeout = request.headers().get(timeout::HEADER).map(http::HeaderValue::as_bytes);
-        let timeout = timeout.and_then(timeout::parse);
+        let timeout = timeout.and_then(timeout::parse).map(|timeout| timeout.saturating_sub(waited));
+        if !waited.is_zero() {
+            request.extensions_mut().insert(Waited(waited));
+        }
         let entered = if is_health {
             Ok(None)
         } else if !is_authorization && self.caller.role == Role::Pod {
@@ -250,6 +254,10 @@ impl Served {
         }
     }
 }
+
+/// How long a call waited to be read, where it did.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waited(pub(crate) Duration);
 
 /// Awaits a call's response, but not for ever: a request whose body never ends would keep its place among the calls in
 /// flight. Most calls are done at once, and these never touch the timer.

@@ -24,6 +24,9 @@ const UNAVAILABLE_MAX: Duration = Duration::from_millis(1_500);
 /// How long a caller is sent away whose grant the upstream refuses: somebody has to mend that first.
 const UPSTREAM_REFUSED_MIN: Duration = Duration::from_secs(5);
 
+/// When an address that has as many slots booked as it may is sent away: some of them are over by then.
+const ADDRESS_BOOKINGS_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
+
 /// What violations may take of a response's headers, of which clients read 8 KiB (grpc-java, C-core) or 16 KiB (hyper).
 const DETAIL_BYTES_MAX: usize = 3_000;
 
@@ -36,6 +39,8 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::PerIpCalls { .. } => (Code::ResourceExhausted, "PER_IP_CALLS"),
         Refusal::PushedBack { by: Limit::App, .. } => (Code::ResourceExhausted, "APP_RATE"),
         Refusal::PushedBack { by: Limit::Capacity, .. } => (Code::ResourceExhausted, "CAPACITY"),
+        Refusal::PushedBack { by: Limit::Bookings, .. } => (Code::ResourceExhausted, "BOOKINGS_FULL"),
+        Refusal::PushedBack { by: Limit::Holder, .. } => (Code::ResourceExhausted, "ADDRESS_BOOKINGS"),
         Refusal::Booked { .. } => (Code::ResourceExhausted, "BOOKED"),
         Refusal::Superseded => (Code::Aborted, "SUPERSEDED"),
         Refusal::AddressNotProven(_) => (Code::PermissionDenied, "ADDRESS_NOT_PROVEN"),
@@ -61,11 +66,12 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
             details.add_quota_failure_violation("address", refusal.to_string());
         }
         Refusal::PushedBack { by, horizon } => {
-            let subject = match by {
-                Limit::App => "app",
-                Limit::Capacity => "gateway",
+            let (subject, within) = match by {
+                Limit::App => ("app", (*horizon / 2, *horizon)),
+                Limit::Capacity | Limit::Bookings => ("gateway", (*horizon / 2, *horizon)),
+                Limit::Holder => ("address", ADDRESS_BOOKINGS_WITHIN),
             };
-            details.set_retry_info(Some(between(*horizon / 2, *horizon)));
+            details.set_retry_info(Some(between(within.0, within.1)));
             details.add_quota_failure_violation(subject, refusal.to_string());
         }
         // Exact, since it is booked for this caller and nobody else.

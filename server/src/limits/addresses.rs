@@ -3,7 +3,7 @@
 use std::{
     collections::hash_map::Entry,
     hash::{BuildHasher as _, BuildHasherDefault},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     num::NonZeroUsize,
     sync::{
         Arc, Mutex, PoisonError,
@@ -30,6 +30,13 @@ impl AddressKey {
             IpAddr::V6(v6) if pod_cidrs.iter().any(|range| range.contains(&v6)) => Self(u128::from(v6)),
             IpAddr::V6(v6) => Self(u128::from(v6) & !u128::from(u64::MAX)),
         }
+    }
+}
+
+impl AddressKey {
+    /// The address as a number: of IPv4, or else of IPv6.
+    pub fn v4_or_v6(self) -> Result<u32, u128> {
+        Ipv6Addr::from(self.0).to_ipv4_mapped().map(u32::from).ok_or(self.0)
     }
 }
 

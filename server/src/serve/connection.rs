@@ -11,12 +11,14 @@ use std::{
 
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use podgate_engine::time::Moment;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tracing::debug;
 
 use crate::{
     authn::Caller,
+    clock,
     grpc::service::Services,
     serve::{
         door::{Door, PERMIT_LASTS, Permit, Visitor},
@@ -41,6 +43,8 @@ const PROBES: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
     .with_retries(3);
+/// A connection that has asked nothing for so long is told to end: its place is for those who ask.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Who connects asks soon, or makes room for those who do.
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 
@@ -49,13 +53,21 @@ const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 struct Entry {
     has_called: AtomicBool,
     permit: Mutex<Option<Permit>>,
+    /// When the first bytes were there.
+    came_at: Moment,
+    /// Whether there has been a call since somebody last looked.
+    is_used: AtomicBool,
 }
 
 impl Entry {
-    fn note_call(&self) {
-        if !self.has_called.swap(true, Ordering::Relaxed) {
-            self.give_back();
+    /// Notes a call; returns how long it has waited for the connection to be read.
+    fn note_call(&self) -> Duration {
+        self.is_used.store(true, Ordering::Relaxed);
+        if self.has_called.swap(true, Ordering::Relaxed) {
+            return Duration::ZERO;
         }
+        self.give_back();
+        clock::now().since(self.came_at)
     }
 
     fn has_called(&self) -> bool {
@@ -74,7 +86,7 @@ async fn wait_for_turn(
     services: &Services,
     door: &Arc<Door>,
     shutdown: &mut watch::Receiver<Shutdown>,
-) -> Option<Permit> {
+) -> Option<Entry> {
     let has_sent = tokio::time::timeout(FIRST_CALL_WITHIN, stream.readable());
     tokio::select! {
         sent = has_sent => if sent.is_err() {
@@ -83,11 +95,18 @@ async fn wait_for_turn(
         },
         _ = shutdown.changed() => return None,
     }
+    let came_at = clock::now();
     let visitor = if services.expects(caller) { Visitor::Expected } else { Visitor::Newcomer };
-    tokio::select! {
-        permit = door.enter(caller.address, visitor) => permit,
-        _ = shutdown.changed() => None,
-    }
+    let permit = tokio::select! {
+        permit = door.enter(caller.address, visitor) => permit?,
+        _ = shutdown.changed() => return None,
+    };
+    Some(Entry {
+        has_called: AtomicBool::new(false),
+        permit: Mutex::new(Some(permit)),
+        came_at,
+        is_used: AtomicBool::new(true),
+    })
 }
 
 /// Serves a connection until either side ends it.
@@ -109,16 +128,16 @@ pub async fn serve(
         Ok(local) => Caller::new(peer.ip(), local.ip()),
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
     };
-    let Some(permit) = wait_for_turn(&stream, caller, &services, &door, &mut shutdown).await else {
+    let Some(entry) = wait_for_turn(&stream, caller, &services, &door, &mut shutdown).await else {
         return;
     };
-    let entry = Arc::new(Entry { has_called: AtomicBool::new(false), permit: Mutex::new(Some(permit)) });
+    let entry = Arc::new(entry);
     let services = services.serve(caller);
     let service = service_fn({
         let entry = Arc::clone(&entry);
         move |request| {
-            entry.note_call();
-            services.call(request)
+            let waited = entry.note_call();
+            services.call(request, waited)
         }
     });
     let mut connection = pin!(
@@ -133,6 +152,7 @@ pub async fn serve(
     );
     let mut permit_over = pin!(tokio::time::sleep(PERMIT_LASTS));
     let mut first_call = pin!(tokio::time::sleep(FIRST_CALL_WITHIN));
+    let mut idle = tokio::time::interval_at(Instant::now() + IDLE_MAX, IDLE_MAX);
     let (mut is_draining, mut is_waited_for, mut has_permit) = (false, true, true);
     let ended = loop {
         tokio::select! {
@@ -150,6 +170,13 @@ pub async fn serve(
                     break Ok(());
                 }
                 is_waited_for = false;
+            }
+            _ = idle.tick(), if !is_draining => {
+                // Streams that are open go on until they end.
+                if !entry.is_used.swap(false, Ordering::Relaxed) {
+                    is_draining = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
             changed = shutdown.changed(), if !is_draining => {
                 is_draining = true;

@@ -25,11 +25,11 @@ pub(crate) const PERMIT_LASTS: Duration = Duration::from_secs(2);
 pub struct Door {
     newcomers: Arc<Semaphore>,
     expected: Arc<Semaphore>,
-    by_address: Mutex<FxHashMap<IpAddr, Arc<Semaphore>>>,
+    by_address: Mutex<FxHashMap<(IpAddr, Visitor), Arc<Semaphore>>>,
 }
 
 /// Whether a caller was told to come about now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Visitor {
     Newcomer,
     Expected,
@@ -39,7 +39,7 @@ pub(crate) enum Visitor {
 #[derive(Debug)]
 pub(crate) struct Permit {
     door: Arc<Door>,
-    address: IpAddr,
+    who: (IpAddr, Visitor),
     // Declared in the order in which they are given back: the address's own last.
     _of_all: OwnedSemaphorePermit,
     own: Option<OwnedSemaphorePermit>,
@@ -58,11 +58,11 @@ impl Door {
             self.by_address
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .entry(address)
+                .entry((address, visitor))
                 .or_insert_with(|| Arc::new(Semaphore::new(PERMITS_OF_ADDRESS))),
         );
         // Who stops waiting forgets the address as who has entered does.
-        let mut waiting = Forgetful { door: self, address, is_over: true };
+        let mut waiting = Forgetful { door: self, who: (address, visitor), is_over: true };
         let own = own.acquire_owned().await.ok()?;
         let of_all = match visitor {
             Visitor::Newcomer => &self.newcomers,
@@ -70,13 +70,13 @@ impl Door {
         };
         let of_all = Arc::clone(of_all).acquire_owned().await.ok()?;
         waiting.is_over = false;
-        Some(Permit { door: Arc::clone(self), address, _of_all: of_all, own: Some(own) })
+        Some(Permit { door: Arc::clone(self), who: (address, visitor), _of_all: of_all, own: Some(own) })
     }
 
-    fn forget(&self, address: IpAddr) {
+    fn forget(&self, who: (IpAddr, Visitor)) {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if by_address.get(&address).is_some_and(|own| Arc::strong_count(own) == 1) {
-            by_address.remove(&address);
+        if by_address.get(&who).is_some_and(|own| Arc::strong_count(own) == 1) {
+            by_address.remove(&who);
         }
     }
 }
@@ -89,14 +89,14 @@ impl Default for Door {
 
 struct Forgetful<'a> {
     door: &'a Door,
-    address: IpAddr,
+    who: (IpAddr, Visitor),
     is_over: bool,
 }
 
 impl Drop for Forgetful<'_> {
     fn drop(&mut self) {
         if self.is_over {
-            self.door.forget(self.address);
+            self.door.forget(self.who);
         }
     }
 }
@@ -104,7 +104,7 @@ impl Drop for Forgetful<'_> {
 impl Drop for Permit {
     fn drop(&mut self) {
         drop(self.own.take());
-        self.door.forget(self.address);
+        self.door.forget(self.who);
     }
 }
 

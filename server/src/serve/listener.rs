@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpListener, sync::mpsc};
 use tracing::{debug, warn};
@@ -139,7 +140,13 @@ pub async fn accept(
                         warn!(%error, "connections cannot be accepted; raise the limit on open files?");
                     }
                     failures += 1;
-                    tokio::time::sleep(EXHAUSTED_WAIT).await;
+                    // Any other failure is that of one connection, and over with it.
+                    if matches!(
+                        error.raw_os_error().map(Errno::from_raw_os_error),
+                        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+                    ) {
+                        tokio::time::sleep(EXHAUSTED_WAIT).await;
+                    }
                 }
             }
         };

@@ -3,7 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
+    },
     time::Duration,
 };
 
@@ -102,7 +106,7 @@ pub(crate) struct Writer {
     /// What failed groups may have left in the file all the same; set right with the next group.
     doubtful: Doubtful,
     /// Whether the last group failed: a line in the log for each would drown the rest.
-    is_failing: bool,
+    is_failing: Arc<AtomicBool>,
 }
 
 /// What a failed commit touched. Its flush may have failed after the new state had reached the file.
@@ -168,6 +172,11 @@ impl Writer {
         let documents = kept.documents.iter();
         let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
         let next_grant = kept.next_grant;
+        let offset_ns = kept.desk.clock_offset_ns;
+        let frontiers = kept.desk.frontiers.iter();
+        let frontiers = frontiers
+            .map(|kept| (Arc::clone(&kept.app), kept.frontier.offset(offset_ns).as_nanos()))
+            .collect();
         Self {
             database,
             index,
@@ -176,15 +185,20 @@ impl Writer {
             by_address,
             tombstones: None,
             documents,
-            frontiers: FxHashMap::default(),
+            frontiers,
             doubtful: Doubtful::default(),
-            is_failing: false,
+            is_failing: Arc::default(),
         }
     }
 
     /// Remembers the ends of grants in these.
     pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
         Self { tombstones: Some(tombstones), ..self }
+    }
+
+    /// Whether the last group of writes failed, as others may see it.
+    pub(crate) fn is_failing(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.is_failing)
     }
 
     /// Works until nobody can send any more.
@@ -207,10 +221,9 @@ impl Writer {
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
-                    if self.is_failing {
+                    if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
-                    self.is_failing = false;
                     self.settle(&mut group);
                     self.index.publish(group.places.into_iter(), group.changes.into_iter());
                     if let Some(tombstones) = &self.tombstones {
@@ -225,10 +238,9 @@ impl Writer {
                     self.doubtful.grants.extend(&group.heard);
                     let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
                     self.doubtful.documents.extend(documents);
-                    if !self.is_failing {
+                    if !self.is_failing.swap(true, Ordering::Relaxed) {
                         error!(error = %failure, "nothing can be written; grants are refused until it can");
                     }
-                    self.is_failing = true;
                     let parcels = group.parcels.into_iter().flat_map(|(_, parcel)| parcel);
                     group.answers.into_iter().chain(parcels).for_each(Answer::fail);
                     self.database.close();

@@ -98,7 +98,7 @@ impl StormReport {
             time_to_grant_s: tally.time_to_grant.percentiles(1e6),
             server: measured.server(),
             seed: args.seed,
-            policy: args.policy.name(),
+            policy: args.retry.policy.name(),
             parked: booked(|bookings| bookings.parked),
             deferred: booked(|bookings| bookings.deferred),
             pushed_back: booked(|bookings| bookings.pushed_back),

@@ -13,10 +13,9 @@ const LATENESS_MAX_S: f64 = 0.2;
 impl StormReport {
     /// For a person.
     pub fn render(&self) -> String {
-        let mut lines = vec![String::new(), self.story(), self.bound()];
-        lines.extend(self.told_of_background());
-        lines.extend(self.killed());
-        lines.extend([String::new(), self.counts(), self.times()]);
+        let mut lines = vec![String::new(), self.story()];
+        lines.extend(self.remarks());
+        lines.extend([String::new(), table::render(&self.counts()), table::render(&self.times())]);
         let broken = self.broken();
         if !broken.is_empty() {
             lines.push("Broken:".to_owned());
@@ -30,8 +29,13 @@ impl StormReport {
         lines.join("\n").trim_end_matches('\n').to_owned() + "\n"
     }
 
+    /// What there is to say besides, a sentence each.
+    pub(crate) fn remarks(&self) -> Vec<String> {
+        std::iter::once(self.bound()).chain(self.told_of_background()).chain(self.killed()).collect()
+    }
+
     /// Why the run says nothing about the gateway, if so.
-    fn doubt(&self) -> Option<String> {
+    pub(crate) fn doubt(&self) -> Option<String> {
         let lateness_s = self.start_lag_p99_s.max(self.generator_lateness_ms_p99 / 1e3);
         let turned_away = self.overload.map_or(0, |overload| overload.turned_away);
         if turned_away > 0 {
@@ -50,7 +54,7 @@ impl StormReport {
     }
 
     /// One sentence: what happened.
-    fn story(&self) -> String {
+    pub(crate) fn story(&self) -> String {
         match self.overload {
             Some(overload) => self.story_of_overload(overload),
             None => self.story_of_storm(),
@@ -163,7 +167,8 @@ impl StormReport {
         Some(format!("The gateway was killed {when} and started again, {lost}."))
     }
 
-    fn counts(&self) -> String {
+    /// The figures, by name.
+    pub(crate) fn counts(&self) -> Vec<[String; 2]> {
         let mut rows = vec![
             row("pods", grouped(u64::from(self.pods))),
             row("  authorized", grouped(u64::from(self.authorized))),
@@ -213,7 +218,7 @@ impl StormReport {
             rows.push(row("acknowledged grants lost", grouped(u64::from(lost))));
         }
         rows.extend(self.machine());
-        table::render(&rows)
+        rows
     }
 
     /// What the gateway said of its bookings.
@@ -248,7 +253,8 @@ impl StormReport {
         rows
     }
 
-    fn times(&self) -> String {
+    /// Percentiles, the first row their heading.
+    pub(crate) fn times(&self) -> [[String; 6]; 3] {
         let line = |name: &str, percentiles: Option<Percentiles>, unit_s: f64| {
             let shown = percentiles.map_or_else(
                 || std::array::from_fn(|_| none()),
@@ -257,11 +263,11 @@ impl StormReport {
             let [p50, p90, p99, p999, max] = shown;
             [name.to_owned(), p50, p90, p99, p999, max]
         };
-        table::render(&[
+        [
             ["", "p50", "p90", "p99", "p99.9", "max"].map(str::to_owned),
             line("a call, from its due time", self.call_latency_ms, 1e-3),
             line("arrival to grant", self.time_to_grant_s, 1.0),
-        ])
+        ]
     }
 }
 
