@@ -9,3 +9,11 @@ pub fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
+
+/// Waits until an instant since boot that a gateway has told, as a caller does that keeps its appointment.
+pub async fn until(instant: Duration) {
+    // A timer counts the time that the machine does not sleep, in whole milliseconds: it may end early.
+    while let Some(left) = instant.checked_sub(since_boot()).filter(|left| !left.is_zero()) {
+        tokio::time::sleep(left).await;
+    }
+}

@@ -19,6 +19,7 @@ pub mod documents;
 pub mod raw;
 pub mod refusal;
 pub mod requests;
+pub mod turn;
 pub mod yaml;
 
 pub mod rust_file;

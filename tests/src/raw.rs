@@ -58,7 +58,16 @@ impl RawConnection {
     ///
     /// Panics if there is no connection.
     pub async fn open(to: SocketAddr) -> Self {
-        let stream = tcp_from(Ipv4Addr::LOCALHOST, to).await;
+        Self::open_from(Ipv4Addr::LOCALHOST, to).await
+    }
+
+    /// Connects from another address of loopback.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no connection.
+    pub async fn open_from(from: Ipv4Addr, to: SocketAddr) -> Self {
+        let stream = tcp_from(from, to).await;
         let stream = stream.unwrap_or_else(|error| panic!("no connection to {to}: {error}"));
         match within("an HTTP/2 handshake", client::handshake(stream)).await {
             Ok((requests, connection)) => Self { requests, connection: tokio::spawn(connection) },

@@ -21,7 +21,7 @@ use tracing::debug;
 use crate::{
     authn::{Caller, Role},
     clock,
-    gate::{Gate, InForce, Refusal, in_force::Settled, lanes::Lane},
+    gate::{Gate, InForce, Refusal, booking, in_force::Settled, lanes::Lane},
     store::{StoreError, index::PlaceRef},
 };
 
@@ -176,9 +176,10 @@ impl Gate {
         let deadline = now.offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
         let Allowed { in_force, settled, app, revision, .. } = &allowed;
         let profile = &in_force.policy().profile(*app).document;
-        let (name, uid, request) = (profile.name.shared(), asked.subject.kind.uid(), settled.request);
+        let (name, request) = (profile.name.shared(), settled.request);
+        let bearer = booking::bearer(&asked.subject);
         let horizon = in_force.horizon(*app);
-        let ticket = self.booking.verify(&patience.ticket, &name, uid, request);
+        let ticket = self.booking.verify(&patience.ticket, &name, &bearer, request);
         let is_expected = ticket.is_some_and(|slot| {
             matches!(ticket_use(slot, horizon, now), TicketUse::OnTime | TicketUse::Early)
         });
@@ -190,7 +191,7 @@ impl Gate {
             horizon,
             priority: profile.priority,
             holder: self.booking.holder(asked.subject.address),
-            request: Request::new(digest_of(&uid), request),
+            request: Request::new(digest_of(&&*bearer), request),
             answer_within: patience.answer_within,
             wait_budget: patience.wait_budget,
             ticket,
@@ -202,7 +203,7 @@ impl Gate {
             Turn::TooLate => Err(Refusal::DeadlineTooShort),
             Turn::Parked { slot, id, displaced: _ } => {
                 drop(lane);
-                let admitted_at = self.booking.wait(&name, slot, id, taken).await?;
+                let admitted_at = self.booking.wait(&name, slot, id, taken, horizon).await?;
                 match self.decide(asked)? {
                     Decided::Answered(authorized) => Ok(Admission::Answered(authorized)),
                     Decided::Allowed(allowed) => {
@@ -223,7 +224,7 @@ impl Gate {
                 match patience.appointments {
                     Appointments::Unknown => Err(Refusal::Booked { delay }),
                     Appointments::Kept => {
-                        let ticket = self.booking.ticket(&name, uid, request, slot);
+                        let ticket = self.booking.ticket(&name, &bearer, request, slot);
                         let (settled, outcome) = (Arc::clone(settled), Outcome::Deferred { delay, ticket });
                         Ok(Admission::Answered(Authorized { settled, outcome, revision: *revision }))
                     }

@@ -1,6 +1,7 @@
 //! Booking: the engine's desk behind a lock, the calls that are parked at it, and the tickets that it gives.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -14,9 +15,10 @@ use ipnet::Ipv6Net;
 use metrics::Counter;
 use podgate_engine::{
     book::{Holder, ParkId},
-    desk::{Arrival, BucketState, Desk, Looked, Past, Question, TicketUse, Turn},
+    desk::{Arrival, BucketState, Desk, Limit, Looked, PARK_MAX, Past, Question, TicketUse, Turn},
     digest::digest_of,
     quota::Quota,
+    subject::{Subject, SubjectKind},
     ticket::{Claims, Keys, Worthless},
     time::Moment,
 };
@@ -125,6 +127,7 @@ impl Booking {
         slot: Moment,
         id: ParkId,
         taken: Taken,
+        horizon: Duration,
     ) -> Result<Moment, Refusal> {
         let _place = Place { booking: self, app, slot, id };
         let mut called = taken.called.ok_or(Refusal::Superseded)?;
@@ -139,6 +142,10 @@ impl Booking {
             let now = clock::now();
             match room.desk.arrive(app, slot, id, now) {
                 Arrival::Admitted => return Ok(now),
+                // The rate was lowered after the slot was promised, by so much that no call can be held open for it.
+                Arrival::Wait(until) if until.since(slot) > PARK_MAX => {
+                    return Err(Refusal::PushedBack { by: Limit::App, horizon });
+                }
                 Arrival::Wait(until) => ready_at = until,
                 Arrival::Superseded => {
                     drop(room);
@@ -259,6 +266,14 @@ impl Booking {
 
     fn note_parked(&self, room: &Room) {
         self.parked.store(room.desk.usage().1, Ordering::Relaxed);
+    }
+}
+
+/// Whom a ticket names: a pod by its uid, and a machine, which has none, by its address. No uid has a space in it.
+pub(crate) fn bearer(subject: &Subject) -> Cow<'_, str> {
+    match &subject.kind {
+        SubjectKind::Pod(pod) => Cow::Borrowed(&pod.uid),
+        SubjectKind::Host(_) => Cow::Owned(format!("host {}", subject.address)),
     }
 }
 

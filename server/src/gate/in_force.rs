@@ -64,10 +64,11 @@ impl InForce {
         self.policy.profile(app).document.limits.quota(self.defaults.quota)
     }
 
-    /// How far ahead an app's slots are booked.
+    /// How far ahead an app's slots are booked. A profile may say the horizon and leave the rate to the settings, and the
+    /// other way round: together they were held against each other nowhere else.
     pub fn horizon(&self, app: AppIndex) -> Duration {
         let limits = &self.policy.profile(app).document.limits;
-        limits.horizon.unwrap_or_else(|| self.defaults.horizon.min(horizon_max(self.quota(app).rate)))
+        limits.horizon.unwrap_or(self.defaults.horizon).min(horizon_max(self.quota(app).rate))
     }
 
     /// How long a grant of an app may live.
