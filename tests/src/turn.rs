@@ -50,7 +50,8 @@ async fn slot_of<T>(call: impl Future<Output = (T, Duration)>) -> (T, Slot) {
     let before = clock::since_boot();
     let (told, delay) = call.await;
     let after = clock::since_boot();
-    (told, Slot { earliest: before + delay, latest: after + delay })
+    let earliest = (before + delay).saturating_sub(AT_THE_DOOR);
+    (told, Slot { earliest, latest: after + delay })
 }
 
 impl Caller {

@@ -47,27 +47,35 @@ const PROBES: TcpKeepalive = TcpKeepalive::new()
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// Who connects asks soon, or makes room for those who do.
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
+/// A call that was there before its connection was read is read within this.
+const READ_WITHIN: Duration = Duration::from_millis(20);
 
 /// How a connection's first request is waited for.
 #[derive(Debug)]
 struct Entry {
     has_called: AtomicBool,
     permit: Mutex<Option<Permit>>,
-    /// When the first bytes were there.
-    came_at: Moment,
+    /// When its turn came, and how long after its first bytes.
+    entered_at: Moment,
+    waited: Duration,
     /// Whether there has been a call since somebody last looked.
     is_used: AtomicBool,
 }
 
 impl Entry {
     /// Notes a call; returns how long it has waited for the connection to be read.
+    ///
+    /// A call that was there when its connection's turn came has waited as the connection has. Of one that came later that
+    /// is not known; its caller may have connected long before it asked, and time that it did not wait must not be
+    /// added to its delay: who comes early is parked, and who comes late has lost its turn.
     fn note_call(&self) -> Duration {
         self.is_used.store(true, Ordering::Relaxed);
         if self.has_called.swap(true, Ordering::Relaxed) {
             return Duration::ZERO;
         }
         self.give_back();
-        clock::now().since(self.came_at)
+        let was_there = clock::now().since(self.entered_at) < READ_WITHIN;
+        if was_there { self.waited } else { Duration::ZERO }
     }
 
     fn has_called(&self) -> bool {
@@ -101,10 +109,12 @@ async fn wait_for_turn(
         permit = door.enter(caller.address, visitor) => permit?,
         _ = shutdown.changed() => return None,
     };
+    let entered_at = clock::now();
     Some(Entry {
         has_called: AtomicBool::new(false),
         permit: Mutex::new(Some(permit)),
-        came_at,
+        entered_at,
+        waited: entered_at.since(came_at),
         is_used: AtomicBool::new(true),
     })
 }
