@@ -9,6 +9,9 @@ use crate::{bucket::Bucket, meter::LATENESS_NS, profile::Priority, time::Moment}
 /// Most open bookings of one holder; a further request inherits one of them.
 pub const OPEN_MAX: usize = 4;
 
+/// How long a book is kept after it was last asked for.
+const KEPT_NS: i64 = 60_000_000_000;
+
 /// For whom a slot is kept: a pod's verified uid, or, where nobody proves one, the address of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Holder(u64);
@@ -44,7 +47,7 @@ impl Request {
 }
 
 /// Identifies a parked call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ParkId(pub u64);
 
 /// An app's book. 24 bytes a booking and 32 a holder, in containers that grow by doubling.
@@ -73,6 +76,8 @@ pub(crate) struct Book {
     pub(crate) admitted: u32,
     /// Of these, those that count as a small app's.
     pub(crate) small: u32,
+    /// The first second in which it was asked for, or the last in which it had had its share.
+    pub(crate) unsteady_at: i64,
     /// The app's priority, as the profile last said.
     pub(crate) priority: Priority,
     /// As the desk has counted it.
@@ -138,6 +143,7 @@ impl Book {
             second: i64::MIN,
             admitted: 0,
             small: 0,
+            unsteady_at: i64::MAX,
             priority: Priority::default(),
             counted: Counted::default(),
         }
@@ -287,9 +293,14 @@ impl Book {
         self.redeemed.insert(slot);
     }
 
-    /// Whether nothing would be lost without it.
+    /// Whether nothing would be lost without it. For a minute it tells a steady app from one that begins.
     pub(crate) fn is_idle(&self, now: Moment) -> bool {
-        self.open == 0 && self.parked.is_empty() && self.durable < now && self.bucket.is_full(now)
+        let asked_at = Moment::from_nanos(self.second.saturating_mul(1_000_000_000));
+        asked_at.offset(KEPT_NS) < now
+            && self.open == 0
+            && self.parked.is_empty()
+            && self.durable < now
+            && self.bucket.is_full(now)
     }
 
     fn place(&self, number: u32) -> usize {

@@ -31,7 +31,9 @@ const WHOLE: u64 = 1_000;
 /// Whether an app has had its share of the capacity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// It holds less than C / (active apps).
+    /// It holds less than C / (active apps), and has been active for a while without ever holding more.
+    Steady,
+    /// It holds less than C / (active apps). A storm of many apps begins so.
     Small,
     /// It holds that or more.
     Had,
@@ -138,12 +140,14 @@ impl Calendar {
         }
     }
 
-    /// When a claim could be admitted if nobody else came, by what was admitted: tokens of the burst are kept for small
-    /// apps.
+    /// When a claim could be admitted if nobody else came, by what was admitted: a tenth of the burst is kept for small
+    /// apps, and a tenth for steady ones.
     pub(crate) fn has_room_at(&self, share: Share, now: Moment) -> Moment {
+        let tenth = self.quota.burst.get() / 10;
         let kept = match share {
-            Share::Small => 0,
-            Share::Had => self.quota.burst.get() / 10,
+            Share::Steady => 0,
+            Share::Small => tenth,
+            Share::Had => 2 * tenth,
         };
         self.meter.has_room_at(self.quota, self.due(now).saturating_add(kept))
     }
@@ -230,13 +234,12 @@ impl Calendar {
             Priority::P3 if waits(Priority::P1) || waits(Priority::P2) => P3_MAX,
             Priority::P3 => WHOLE,
         };
+        let used = u64::from(self.small[0].max(self.small[1])) * WHOLE;
+        let used = (used as f64 / self.quota.rate.as_per_second()) as u64;
         let by_share = match claim.share {
-            Share::Small => WHOLE,
-            Share::Had => {
-                let used = u64::from(self.small[0].max(self.small[1])) * WHOLE;
-                let used = (used as f64 / self.quota.rate.as_per_second()) as u64;
-                WHOLE - (KEPT_FOR_SMALL + used).min(KEPT_FOR_SMALL_MAX)
-            }
+            Share::Steady => WHOLE,
+            Share::Small => WHOLE - used.min(KEPT_FOR_SMALL_MAX),
+            Share::Had => WHOLE - (KEPT_FOR_SMALL + used).min(KEPT_FOR_SMALL_MAX),
         };
         by_priority.min(by_share)
     }

@@ -166,7 +166,7 @@ impl Desk {
     pub fn call_early(&mut self, now: Moment, called: &mut Vec<ParkId>) -> Looked {
         self.hall.calendar.advance(now);
         for _ in 0..LOOK_AT_MAX {
-            if self.hall.calendar.has_room_at(Share::Small, now) > now {
+            if self.hall.calendar.has_room_at(Share::Steady, now) > now {
                 break;
             }
             let from = self.hall.looked_at.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
@@ -186,7 +186,7 @@ impl Desk {
         }
         let is_over = self.hall.looked_at.as_ref().is_none_or(|last| {
             self.hall.heads.range((Bound::Excluded(last), Bound::Unbounded)).next().is_none()
-                || self.hall.calendar.has_room_at(Share::Small, now) > now
+                || self.hall.calendar.has_room_at(Share::Steady, now) > now
         });
         if is_over {
             self.hall.looked_at = None;
@@ -364,7 +364,7 @@ fn walk_in(
 
 /// Whether nobody who is parked waits for the same room.
 fn goes_first(hall: &Hall, book: &Book) -> bool {
-    book.parked.is_empty() && (hall.parked == 0 || hall.claim(book).share == Share::Small)
+    book.parked.is_empty() && (hall.parked == 0 || hall.claim(book).share != Share::Had)
 }
 
 /// Nanoseconds of a duration, of which more than a century is as good as one.

@@ -2,6 +2,12 @@
 
 use crate::{book::Book, calendar::Share, quota::Quota, time::Moment};
 
+/// What a steady app may hold before it counts as one that storms, in shares and one more: two calls that fall into one
+/// second, or one that had to wait, are no storm.
+const STEADY_SHARES: f64 = 2.0;
+/// For how many seconds an app counts as unsteady after it had had its share.
+const STEADY_AFTER_S: i64 = 10;
+
 /// Apps that asked in this second and in the last, and apps that hold bookings.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Activity {
@@ -23,6 +29,10 @@ impl Activity {
             book.second = second;
             book.admitted = 0;
             book.small = 0;
+            if book.unsteady_at == i64::MAX {
+                // As if it had been steady for all but one of the seconds that it takes.
+                book.unsteady_at = second - STEADY_AFTER_S + 1;
+            }
             self.asked[0] += 1;
         }
     }
@@ -32,6 +42,12 @@ impl Activity {
         let active = self.asked[0].max(self.asked[1]).max(self.holding).max(1);
         let share = (capacity.rate.as_per_second() / active as f64).max(1.0);
         let held = book.open() as f64 + f64::from(book.admitted);
-        if held < share { Share::Small } else { Share::Had }
+        if held < STEADY_SHARES * (share + 1.0) && self.second - book.unsteady_at >= STEADY_AFTER_S {
+            Share::Steady
+        } else if held < share {
+            Share::Small
+        } else {
+            Share::Had
+        }
     }
 }

@@ -172,7 +172,8 @@ impl Hall {
 
     /// Takes an app that has had its share out of the count of small ones.
     pub(crate) fn review(&mut self, book: &mut Book) {
-        if book.small > 0 && self.claim(book).share == Share::Had {
+        if self.claim(book).share == Share::Had {
+            book.unsteady_at = book.second;
             self.calendar.discount_small(std::mem::take(&mut book.small));
         }
     }

@@ -138,7 +138,7 @@ Broken:
   2 acknowledged grants are gone.
   The first of the throttled was told: over the rate
 
-The load tester was late itself (1 % of its calls began over 400 ms after their time): discard this run.
+The load tester was late itself (1 % of its pods began over 400 ms after their time): discard this run.
 "
         ),
         "{text}"

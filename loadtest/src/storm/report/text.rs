@@ -31,12 +31,28 @@ impl StormReport {
 
     /// What there is to say besides, a sentence each.
     pub(crate) fn remarks(&self) -> Vec<String> {
-        std::iter::once(self.bound()).chain(self.told_of_background()).chain(self.killed()).collect()
+        std::iter::once(self.bound())
+            .chain(self.told_of_background())
+            .chain(self.killed())
+            .chain(self.told_of_lateness())
+            .collect()
+    }
+
+    /// All pods share the load tester's processor: where it cannot dial as fast as they arrive, they wait for each other.
+    fn told_of_lateness(&self) -> Option<String> {
+        let lateness_s = self.generator_lateness_ms_p99 / 1e3;
+        (lateness_s > LATENESS_MAX_S).then(|| {
+            format!(
+                "The load tester could not dial as fast as the pods arrived: 1 % of the calls began over {} after their \
+                 time, which the completion includes.",
+                spoken_s(lateness_s)
+            )
+        })
     }
 
     /// Why the run says nothing about the gateway, if so.
     pub(crate) fn doubt(&self) -> Option<String> {
-        let lateness_s = self.start_lag_p99_s.max(self.generator_lateness_ms_p99 / 1e3);
+        let lateness_s = self.start_lag_p99_s;
         let turned_away = self.overload.map_or(0, |overload| overload.turned_away);
         if turned_away > 0 {
             Some(format!(
@@ -45,7 +61,7 @@ impl StormReport {
             ))
         } else if lateness_s > LATENESS_MAX_S {
             Some(format!(
-                "The load tester was late itself (1 % of its calls began over {} after their time): discard this run.",
+                "The load tester was late itself (1 % of its pods began over {} after their time): discard this run.",
                 spoken_s(lateness_s)
             ))
         } else {
