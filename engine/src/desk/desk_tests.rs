@@ -321,7 +321,7 @@ fn steady_apps_are_served_at_once_when_many_apps_storm_together() {
                 Turn::Admitted(_) => admitted += 1,
                 Turn::Parked { slot, id, .. } => drop(waiting.insert((slot, id), Arc::clone(app))),
                 Turn::Deferred { slot, .. } => {
-                    drop(waiting.insert((slot, ParkId(u64::MAX - pod)), Arc::clone(app)))
+                    drop(waiting.insert((slot, ParkId(u64::MAX - pod)), Arc::clone(app)));
                 }
                 Turn::PushedBack(_) | Turn::TooLate => {}
             }

@@ -152,7 +152,7 @@ fn a_run_of_a_late_generator_is_doubted_by_name() {
     assert_eq!(report.doubts(), Vec::<String>::new());
     report.jitter.storm.start_lag_p99_s = 0.9;
     assert!(report.render().ends_with(
-        "\nfull jitter: The load tester was late itself (1 % of its calls began over 900 ms after their time): discard this \
+        "\nfull jitter: The load tester was late itself (1 % of its pods began over 900 ms after their time): discard this \
          run.\n"
     ), "{}", report.render());
 }
