@@ -117,12 +117,27 @@ impl Gate {
     ) -> Result<Authorized, Refusal> {
         prove_address(caller, asked)?;
         let began = self.began();
-        let allowed = match self.decide(asked)? {
+        match self.decide(asked)? {
             Decided::Answered(authorized) => {
-                return self.in_force_behind(self.note(asked, authorized), patience, began).await;
+                let authorized = self.note(asked, authorized);
+                match began {
+                    None => Ok(authorized),
+                    Some(_) => Box::pin(self.in_force_behind(authorized, patience, began)).await,
+                }
             }
-            Decided::Allowed(allowed) => allowed,
-        };
+            // On the heap, and only where it is needed: what waits for a turn is large, and most calls do not.
+            Decided::Allowed(allowed) => Box::pin(self.admit(asked, patience, allowed, began)).await,
+        }
+    }
+
+    /// Has a request that is allowed wait for its turn, and records it.
+    async fn admit(
+        &self,
+        asked: &Asked,
+        patience: &Patience,
+        allowed: Allowed,
+        began: Option<Moment>,
+    ) -> Result<Authorized, Refusal> {
         self.upstream_ready()?;
         self.store.ready(clock::now())?;
         let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed).await? {
