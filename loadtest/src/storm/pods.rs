@@ -30,7 +30,7 @@ use crate::{
 /// one, and if all of them dialed side by side, hardly one would have asked before all were connected.
 const DIALING_MAX: usize = 64;
 /// How long one keeps the others waiting at most: its call may be parked.
-const DIALING_WITHIN: Duration = Duration::from_millis(8);
+const DIALING_WITHIN: Duration = Duration::from_millis(12);
 
 /// What pods share.
 pub(crate) struct Crew {
