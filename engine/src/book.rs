@@ -76,7 +76,7 @@ pub(crate) struct Book {
     pub(crate) admitted: u32,
     /// Of these, those that count as a small app's.
     pub(crate) small: u32,
-    /// The first second in which it was asked for, or the last in which it had had its share.
+    /// The last second in which it had had its share, or, of a new one, one that lets it be steady in the next second.
     pub(crate) unsteady_at: i64,
     /// The app's priority, as the profile last said.
     pub(crate) priority: Priority,
@@ -127,7 +127,7 @@ pub(crate) enum Page {
 }
 
 impl Book {
-    pub(crate) fn new(bucket: Bucket, told_before: Moment) -> Self {
+    pub(crate) fn new(bucket: Bucket, told_before: Moment, unsteady_at: i64) -> Self {
         Self {
             bucket,
             bookings: VecDeque::new(),
@@ -143,7 +143,7 @@ impl Book {
             second: i64::MIN,
             admitted: 0,
             small: 0,
-            unsteady_at: i64::MAX,
+            unsteady_at,
             priority: Priority::default(),
             counted: Counted::default(),
         }
@@ -336,7 +336,7 @@ mod tests {
 
     fn book() -> Book {
         let quota = Quota { rate: "10/s".parse().unwrap(), burst: NonZeroU32::MIN };
-        Book::new(Bucket::full(quota, at_ms(0)), at_ms(0))
+        Book::new(Bucket::full(quota, at_ms(0)), at_ms(0), 0)
     }
 
     #[test]

@@ -14,12 +14,15 @@ use std::{ops::Bound, sync::Arc, time::Duration};
 
 use rustc_hash::FxHashMap;
 
-use self::hall::{Booked, Hall};
 pub use self::question::{Arrival, BucketState, Limit, Question, TicketUse, Turn, Way};
+use self::{
+    activity::Activity,
+    hall::{Booked, Hall},
+};
 use crate::{
     book::{Book, Holder, Page, ParkId},
     bucket::Bucket,
-    calendar::Share,
+    calendar::{Calendar, Share},
     meter::LATENESS_NS,
     profile::HORIZON_BOUNDS,
     quota::Quota,
@@ -96,8 +99,8 @@ impl Desk {
             Past::None => (true, Vec::new()),
             Past::Unknown(kept) => (false, kept),
         };
-        let mut hall =
-            if is_new { Hall::new(capacity, limits, now) } else { Hall::drained(capacity, limits, now) };
+        let calendar = if is_new { Calendar::full(capacity, now) } else { Calendar::drained(capacity, now) };
+        let mut hall = Hall::new(calendar, limits);
         let mut frontiers = FxHashMap::default();
         for Kept { app, frontier, interval } in kept {
             let frontier = frontier.min(farthest);
@@ -122,7 +125,10 @@ impl Desk {
         if !self.books.contains_key(question.app) {
             let bucket = self.new_bucket(question.app, question.quota, question.horizon, now);
             let told_before = self.kept.get(question.app).copied().unwrap_or(self.opened_at);
-            self.books.insert(Arc::clone(question.app), Book::new(bucket, told_before));
+            self.books.insert(
+                Arc::clone(question.app),
+                Book::new(bucket, told_before, Activity::unsteady_at_first(now)),
+            );
         }
         let Some(book) = self.books.get_mut(question.app) else {
             unreachable!("the book was put there just now")
@@ -310,6 +316,7 @@ fn keep(hall: &mut Hall, book: &mut Book, booked: Booked, question: &Question<'_
         {
             // The rate was lowered, and this call cannot wait for what is left of it.
             book.meet(found);
+            hall.calendar.meet(slot, book.priority, now);
             return walk_in(hall, book, question, TicketUse::None, now);
         }
     } else if goes_first(hall, book) && hall.can_go(book, now) {

@@ -24,6 +24,16 @@ pub fn render<const N: usize>(rows: &[[String; N]]) -> String {
     text
 }
 
+/// A row of a figure and its name.
+pub(crate) fn row(name: &str, value: String) -> [String; 2] {
+    [name.to_owned(), value]
+}
+
+/// What stands where there is no figure.
+pub(crate) fn none() -> String {
+    "-".to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -16,10 +16,19 @@ pub(crate) struct Activity {
     pub(crate) holding: usize,
 }
 
+fn second_of(at: Moment) -> i64 {
+    at.as_nanos().div_euclid(1_000_000_000)
+}
+
 impl Activity {
+    /// When a book that is opened now counts as unsteady: as if all but one of the seconds that it takes were over.
+    pub(crate) fn unsteady_at_first(now: Moment) -> i64 {
+        second_of(now) - STEADY_AFTER_S + 1
+    }
+
     /// Notes that an app was asked for.
     pub(crate) fn note(&mut self, book: &mut Book, now: Moment) {
-        let second = now.as_nanos().div_euclid(1_000_000_000);
+        let second = second_of(now);
         if second != self.second {
             let last = if second == self.second + 1 { self.asked[0] } else { 0 };
             self.asked = [0, last];
@@ -29,10 +38,6 @@ impl Activity {
             book.second = second;
             book.admitted = 0;
             book.small = 0;
-            if book.unsteady_at == i64::MAX {
-                // As if it had been steady for all but one of the seconds that it takes.
-                book.unsteady_at = second - STEADY_AFTER_S + 1;
-            }
             self.asked[0] += 1;
         }
     }

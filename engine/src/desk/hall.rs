@@ -6,7 +6,6 @@ use crate::{
     book::{Book, Found, ParkId},
     calendar::{Calendar, Claim, Share},
     desk::{DeskLimits, PARK_MAX, PARK_SPARE, Question, Turn, activity::Activity, expected::Expected},
-    quota::Quota,
     time::Moment,
 };
 
@@ -53,15 +52,7 @@ impl Booked {
 }
 
 impl Hall {
-    pub(crate) fn new(capacity: Quota, limits: DeskLimits, now: Moment) -> Self {
-        Self::over(Calendar::full(capacity, now), limits)
-    }
-
-    pub(crate) fn drained(capacity: Quota, limits: DeskLimits, now: Moment) -> Self {
-        Self::over(Calendar::drained(capacity, now), limits)
-    }
-
-    fn over(calendar: Calendar, limits: DeskLimits) -> Self {
+    pub(crate) fn new(calendar: Calendar, limits: DeskLimits) -> Self {
         Self {
             calendar,
             activity: Activity::default(),

@@ -65,17 +65,12 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::StormArgs;
 
     fn policy(line: &str) -> RetryPolicy {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => args.retry.within(args.budget()),
-            other => panic!("{other:?}"),
-        }
+        let args = StormArgs::of(line);
+        args.retry.within(args.budget())
     }
 
     #[test]

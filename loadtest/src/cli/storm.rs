@@ -211,28 +211,32 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command, Policy};
 
-    fn args(line: &str) -> StormArgs {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => args,
-            other => panic!("{other:?}"),
+    impl StormArgs {
+        /// The flags of a command line, for the tests of whatever reads them.
+        pub(crate) fn of(line: &str) -> Self {
+            let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
+            match Cli::try_parse_from(words).unwrap().command {
+                Command::Storm(args) => args,
+                other => panic!("{other:?}"),
+            }
         }
     }
 
     #[test]
     fn an_overload_has_defaults_of_its_own() {
-        let storm = args("");
+        let storm = StormArgs::of("");
         assert_eq!((storm.rate().per_s(), storm.burst(), storm.budget()), (50.0, 20, BUDGET));
         assert_eq!((storm.pin(), storm.retry.policy), (Pin::Off, Policy::Booked));
-        let overload = args("--overload 2.5 --capacity 600/m --duration 4s");
+        let overload = StormArgs::of("--overload 2.5 --capacity 600/m --duration 4s");
         assert_eq!((overload.rate().per_s(), overload.burst()), (10.0, 10));
         assert_eq!((overload.budget(), overload.pin()), (BUDGET_OF_OVERLOAD, Pin::On));
         let Arrivals::Overload(arrivals) = overload.arrivals() else { panic!("{overload:?}") };
         assert_eq!(arrivals.pods().get(), 100);
-        let given = args("--overload 2 --capacity 9 --duration 4s --rate 7 --burst 3 --budget 1s --pin off");
+        let given =
+            StormArgs::of("--overload 2 --capacity 9 --duration 4s --rate 7 --burst 3 --budget 1s --pin off");
         assert_eq!((given.rate().per_s(), given.burst(), given.budget().as_secs()), (7.0, 3, 1));
         assert_eq!(given.pin(), Pin::Off);
-        let running = args("--overload 2 --capacity 9 --duration 4s --endpoint http://127.0.0.1:1");
+        let running = StormArgs::of("--overload 2 --capacity 9 --duration 4s --endpoint http://127.0.0.1:1");
         assert_eq!(running.pin(), Pin::Off);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     figures::{Percentiles, grouped, rounded, spoken_s},
     incident::counts::Counts,
     storm::report::StormReport,
-    table,
+    table::{self, none},
     timeline::Timeline,
 };
 
@@ -202,10 +202,6 @@ fn to_grant(run: &Run, quantile: impl Fn(Percentiles) -> f64) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1} %", share * 100.0)
-}
-
-fn none() -> String {
-    "-".to_owned()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         simulate,
         simulation::TooManyEvents,
     },
-    table,
+    table::{self, row},
 };
 
 /// Most seeds that are named because they broke a promise.
@@ -228,7 +228,6 @@ impl SeedsReport {
     }
 
     fn rows(&self) -> Vec<[String; 2]> {
-        let row = |name: &str, value: String| [name.to_owned(), value];
         vec![
             row("pods authorized", grouped(self.authorized)),
             row("  gave up", grouped(self.gave_up)),

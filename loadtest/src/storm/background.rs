@@ -201,18 +201,7 @@ impl Iterator for Beats {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::cli::{Cli, Command};
-
-    fn args(line: &str) -> StormArgs {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => args,
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn every_app_calls_evenly_and_in_order() {
@@ -237,7 +226,8 @@ mod tests {
             ("--background-apps 1 --background-rate 1", 100, 10),
             ("", 100, 0),
         ] {
-            assert_eq!((idle_time(&args(line)).as_secs(), alive_max(&args(line))), (idle_s, alive), "{line}");
+            let args = StormArgs::of(line);
+            assert_eq!((idle_time(&args).as_secs(), alive_max(&args)), (idle_s, alive), "{line}");
         }
     }
 }

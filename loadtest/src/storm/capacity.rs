@@ -73,20 +73,11 @@ impl Capacity {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-
     use super::*;
-    use crate::cli::{Cli, Command};
 
     fn capacity(line: &str) -> (String, u32) {
-        let words = ["podgate-loadtest", "storm"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).unwrap().command {
-            Command::Storm(args) => {
-                let capacity = Capacity::of(&args);
-                (capacity.rate().to_string(), capacity.burst())
-            }
-            other => panic!("{other:?}"),
-        }
+        let capacity = Capacity::of(&StormArgs::of(line));
+        (capacity.rate().to_string(), capacity.burst())
     }
 
     #[test]

@@ -12,7 +12,10 @@ use std::{
 use podgate_client::{
     Ask, AuthorizeError, Client, ClientConfig, Destination, Granted, Pod, RetryPolicy, Step, Subject,
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use crate::{
     cli::StormArgs,
@@ -59,11 +62,10 @@ impl Caller {
             }
         };
         let mut asking = pin!(self.client.authorize(&self.ask, observe));
-        tokio::select! {
-            biased;
-            ended = asking.as_mut() => return ended,
-            () = tokio::time::sleep(DIALING_WITHIN) => drop(place.take()),
+        if let Ok(ended) = timeout(DIALING_WITHIN, asking.as_mut()).await {
+            return ended;
         }
+        place.take();
         asking.await
     }
 }

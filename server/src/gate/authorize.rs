@@ -56,6 +56,13 @@ pub struct Patience {
     pub ticket: Vec<u8>,
 }
 
+impl Patience {
+    /// When the call has to be answered.
+    fn deadline(&self, now: Moment) -> Moment {
+        now.offset(i64::try_from(self.answer_within.as_nanos()).unwrap_or(i64::MAX))
+    }
+}
+
 /// Whether a caller understands `deferred`, and comes back with its ticket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appointments {
@@ -116,17 +123,19 @@ impl Gate {
         patience: &Patience,
     ) -> Result<Authorized, Refusal> {
         prove_address(caller, asked)?;
-        let began = self.began();
+        // What waits is on the heap: it is large, and most calls do not wait.
         match self.decide(asked)? {
             Decided::Answered(authorized) => {
                 let authorized = self.note(asked, authorized);
-                match began {
+                match &self.upstream {
                     None => Ok(authorized),
-                    Some(_) => Box::pin(self.in_force_behind(authorized, patience, began)).await,
+                    Some(_) => {
+                        let deadline = patience.deadline(clock::now());
+                        Box::pin(self.in_force_behind(authorized, deadline)).await
+                    }
                 }
             }
-            // On the heap, and only where it is needed: what waits for a turn is large, and most calls do not.
-            Decided::Allowed(allowed) => Box::pin(self.admit(asked, patience, allowed, began)).await,
+            Decided::Allowed(allowed) => Box::pin(self.admit(asked, patience, allowed)).await,
         }
     }
 
@@ -136,13 +145,14 @@ impl Gate {
         asked: &Asked,
         patience: &Patience,
         allowed: Allowed,
-        began: Option<Moment>,
     ) -> Result<Authorized, Refusal> {
+        let now = clock::now();
+        let deadline = patience.deadline(now);
         self.upstream_ready()?;
-        self.store.ready(clock::now())?;
-        let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed).await? {
+        self.store.ready(now)?;
+        let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed, deadline).await? {
             Admission::Answered(authorized) => {
-                return self.in_force_behind(self.note(asked, authorized), patience, began).await;
+                return self.in_force_behind(self.note(asked, authorized), deadline).await;
             }
             Admission::Admitted(allowed, admitted_at, lane) => (allowed, admitted_at, lane),
         };
@@ -151,7 +161,7 @@ impl Gate {
         let grant = pending.await.map_err(|_| StoreError::Closed)??;
         drop(lane);
         let authorized = Authorized { settled, outcome: Outcome::Granted(grant), revision };
-        self.in_force_behind(self.note(asked, authorized), patience, began).await
+        self.in_force_behind(self.note(asked, authorized), deadline).await
     }
 
     fn decide(&self, asked: &Asked) -> Result<Decided, Refusal> {
@@ -186,9 +196,8 @@ impl Gate {
         asked: &Asked,
         patience: &Patience,
         allowed: Allowed,
+        deadline: Moment,
     ) -> Result<Admission<'_>, Refusal> {
-        let now = clock::now();
-        let deadline = now.offset(i64::try_from(patience.answer_within.as_nanos()).unwrap_or(i64::MAX));
         let Allowed { in_force, settled, app, revision, .. } = &allowed;
         let profile = &in_force.policy().profile(*app).document;
         let (name, request) = (profile.name.shared(), settled.request);
@@ -196,27 +205,27 @@ impl Gate {
         let horizon = in_force.horizon(*app);
         let ticket = self.booking.verify(&patience.ticket, &name, &bearer, request);
         let is_expected = ticket.is_some_and(|slot| {
-            matches!(ticket_use(slot, horizon, now), TicketUse::OnTime | TicketUse::Early)
+            matches!(ticket_use(slot, horizon, clock::now()), TicketUse::OnTime | TicketUse::Early)
         });
         let lane = if is_expected { Lane::Holder } else { Lane::Newcomer };
         let lane = self.lanes.enter(lane).await?;
-        let mut question = Question {
+        let quota = in_force.quota(*app);
+        let taken = self.booking.ask(|now| Question {
             app: &name,
-            quota: in_force.quota(*app),
+            quota,
             horizon,
             priority: profile.priority,
             holder: self.booking.holder(asked.subject.address),
             request: Request::new(digest_of(&&*bearer), request),
-            answer_within: patience.answer_within,
+            answer_within: deadline.since(now),
             wait_budget: patience.wait_budget,
             ticket,
-        };
-        let taken = self.booking.ask(&mut question, deadline);
+        });
         match taken.turn {
             Turn::Admitted(_) => Ok(Admission::Admitted(allowed, taken.at, lane)),
             Turn::PushedBack(by) => Err(Refusal::PushedBack { by, horizon }),
             Turn::TooLate => Err(Refusal::DeadlineTooShort),
-            Turn::Parked { slot, id, displaced: _ } => {
+            Turn::Parked { slot, id, .. } => {
                 drop(lane);
                 let admitted_at = self.booking.wait(&name, slot, id, taken, horizon).await?;
                 match self.decide(asked)? {
@@ -230,7 +239,7 @@ impl Gate {
             Turn::Deferred { slot, reserve } => {
                 if let Some(until) = reserve {
                     let frontier_ns = self.booking.to_kept(until);
-                    let pending = self.store.reserve(&name, frontier_ns, question.quota.rate.interval())?;
+                    let pending = self.store.reserve(&name, frontier_ns, quota.rate.interval())?;
                     pending.await.map_err(|_| StoreError::Closed)??;
                     self.booking.reserved(&name, until);
                 }

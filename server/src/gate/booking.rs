@@ -98,11 +98,10 @@ impl Booking {
     }
 
     /// Asks the desk. The clock is read inside, so that instants rise in the order of the answers.
-    pub(crate) fn ask(&self, question: &mut Question<'_>, deadline: Moment) -> Taken {
+    pub(crate) fn ask<'a>(&self, question: impl FnOnce(Moment) -> Question<'a>) -> Taken {
         let mut room = self.room();
         let at = clock::now();
-        question.answer_within = deadline.since(at);
-        let (turn, used) = room.desk.ask(question, at);
+        let (turn, used) = room.desk.ask(&question(at), at);
         let called = match turn {
             Turn::Parked { id, displaced, .. } => {
                 // The earlier call hears at once that it waits in vain.

@@ -6,12 +6,10 @@ use podgate_engine::time::Moment;
 
 use crate::{
     clock,
-    gate::{Authorized, Gate, Outcome, Patience, Refusal},
+    gate::{Authorized, Gate, Outcome, Refusal},
     upstream::Upstream,
 };
 
-/// Longest wait for the upstream, whatever the caller's deadline: any call is answered within 10 s.
-const WAIT_MAX: Duration = Duration::from_millis(9_800);
 /// What is left of a deadline for the answer's way back.
 const MARGIN: Duration = Duration::from_millis(100);
 
@@ -27,11 +25,6 @@ impl Gate {
         self.upstream.as_ref()
     }
 
-    /// When a call began, where an upstream makes that matter.
-    pub(crate) fn began(&self) -> Option<Moment> {
-        self.upstream.as_ref().map(|_| clock::now())
-    }
-
     /// Refuses what the upstream could not be told of. Asked before a token is spent.
     pub(crate) fn upstream_ready(&self) -> Result<(), Refusal> {
         match &self.upstream {
@@ -45,16 +38,14 @@ impl Gate {
     pub(crate) async fn in_force_behind(
         &self,
         authorized: Authorized,
-        patience: &Patience,
-        began: Option<Moment>,
+        deadline: Moment,
     ) -> Result<Authorized, Refusal> {
-        let (Some(upstream), Some(began)) = (&self.upstream, began) else { return Ok(authorized) };
+        let Some(upstream) = &self.upstream else { return Ok(authorized) };
         match &authorized.outcome {
             Outcome::Common | Outcome::Denied(_) | Outcome::Deferred { .. } => {}
             Outcome::Repeated(grant) | Outcome::Granted(grant) => {
                 if !upstream.intake().is_applied(grant) {
-                    let limit = patience.answer_within.saturating_sub(MARGIN);
-                    let left = limit.min(WAIT_MAX).saturating_sub(clock::now().since(began));
+                    let left = deadline.since(clock::now()).saturating_sub(MARGIN);
                     upstream.intake().apply(grant, left).await?;
                 }
             }

@@ -44,9 +44,9 @@ impl AuthorizationService for Authorization {
         let timeout = request.metadata().get(timeout::HEADER).map(MetadataValue::as_bytes);
         let answer_within = timeout.and_then(timeout::parse).unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX);
         let waited = request.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
-        let (asked, mut patience) = request::authorize(request.into_inner(), self.caller.address)?;
-        patience.waited = waited;
-        patience.answer_within = answer_within.saturating_sub(waited);
+        let answer_within = answer_within.saturating_sub(waited);
+        let (asked, patience) =
+            request::authorize(request.into_inner(), self.caller.address, waited, answer_within)?;
         let Authorized { settled, outcome, revision } =
             self.gate.authorize(&self.caller, &asked, &patience).await?;
         let decision = &settled.decision;

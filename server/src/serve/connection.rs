@@ -13,7 +13,7 @@ use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use podgate_engine::time::Moment;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{net::TcpStream, sync::watch};
 use tracing::debug;
 
 use crate::{
@@ -49,6 +49,34 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
 /// A call that was there before its connection was read is read within this.
 const READ_WITHIN: Duration = Duration::from_millis(20);
+
+/// What a connection is looked at for, in turn.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Whether it has asked while it had a permit.
+    Permitted,
+    /// Whether it has asked at all.
+    Waiting,
+    /// Whether it still asks; from then on.
+    Calling,
+}
+
+impl Phase {
+    fn lasts(self) -> Duration {
+        match self {
+            Self::Permitted => PERMIT_LASTS,
+            Self::Waiting => FIRST_CALL_WITHIN.saturating_sub(PERMIT_LASTS),
+            Self::Calling => IDLE_MAX,
+        }
+    }
+
+    fn next(self) -> Self {
+        match self {
+            Self::Permitted => Self::Waiting,
+            Self::Waiting | Self::Calling => Self::Calling,
+        }
+    }
+}
 
 /// How a connection's first request is waited for.
 #[derive(Debug)]
@@ -160,33 +188,31 @@ pub async fn serve(
             .max_send_buf_size(SEND_BUFFER_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let mut permit_over = pin!(tokio::time::sleep(PERMIT_LASTS));
-    let mut first_call = pin!(tokio::time::sleep(FIRST_CALL_WITHIN));
-    let mut idle = tokio::time::interval_at(Instant::now() + IDLE_MAX, IDLE_MAX);
-    let (mut is_draining, mut is_waited_for, mut has_permit) = (false, true, true);
+    let mut phase = Phase::Permitted;
+    let mut look = pin!(tokio::time::sleep(phase.lasts()));
+    let mut is_draining = false;
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
-            () = permit_over.as_mut(), if has_permit => {
-                if !entry.has_called() {
-                    metrics::counter!("podgate_permits_lapsed_total").increment(1);
-                    entry.give_back();
+            () = look.as_mut(), if !is_draining => {
+                match (phase, entry.has_called()) {
+                    (Phase::Permitted, false) => {
+                        metrics::counter!("podgate_permits_lapsed_total").increment(1);
+                        entry.give_back();
+                    }
+                    (Phase::Waiting, false) => {
+                        metrics::counter!("podgate_connections_idle_total").increment(1);
+                        break Ok(());
+                    }
+                    // Streams that are open go on until they end.
+                    (Phase::Calling, _) if !entry.is_used.swap(false, Ordering::Relaxed) => {
+                        is_draining = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    (Phase::Permitted | Phase::Waiting, true) | (Phase::Calling, _) => {}
                 }
-                has_permit = false;
-            }
-            () = first_call.as_mut(), if is_waited_for => {
-                if !entry.has_called() {
-                    metrics::counter!("podgate_connections_idle_total").increment(1);
-                    break Ok(());
-                }
-                is_waited_for = false;
-            }
-            _ = idle.tick(), if !is_draining => {
-                // Streams that are open go on until they end.
-                if !entry.is_used.swap(false, Ordering::Relaxed) {
-                    is_draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                phase = phase.next();
+                look.set(tokio::time::sleep(phase.lasts()));
             }
             changed = shutdown.changed(), if !is_draining => {
                 is_draining = true;

@@ -35,14 +35,19 @@ pub(crate) enum Visitor {
     Expected,
 }
 
-/// Leave to be read; given back when dropped.
+/// Leave to be read; given back when dropped, the one of all before the address's own.
 #[derive(Debug)]
 pub(crate) struct Permit {
+    _of_all: OwnedSemaphorePermit,
+    _own: Own,
+}
+
+/// A visitor's place among those of its address, waited for or had. Dropped, the address is forgotten if it was the last.
+#[derive(Debug)]
+struct Own {
     door: Arc<Door>,
     who: (IpAddr, Visitor),
-    // Declared in the order in which they are given back: the address's own last.
-    _of_all: OwnedSemaphorePermit,
-    own: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Door {
@@ -54,23 +59,22 @@ impl Door {
 
     /// Waits until it is the visitor's turn; none where the door is gone.
     pub(crate) async fn enter(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Permit> {
-        let own = Arc::clone(
+        let who = (address, visitor);
+        let mut own = Own { door: Arc::clone(self), who, permit: None };
+        let of_address = Arc::clone(
             self.by_address
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .entry((address, visitor))
+                .entry(who)
                 .or_insert_with(|| Arc::new(Semaphore::new(PERMITS_OF_ADDRESS))),
         );
-        // Who stops waiting forgets the address as who has entered does.
-        let mut waiting = Forgetful { door: self, who: (address, visitor), is_over: true };
-        let own = own.acquire_owned().await.ok()?;
+        own.permit = Some(of_address.acquire_owned().await.ok()?);
         let of_all = match visitor {
             Visitor::Newcomer => &self.newcomers,
             Visitor::Expected => &self.expected,
         };
         let of_all = Arc::clone(of_all).acquire_owned().await.ok()?;
-        waiting.is_over = false;
-        Some(Permit { door: Arc::clone(self), who: (address, visitor), _of_all: of_all, own: Some(own) })
+        Some(Permit { _of_all: of_all, _own: own })
     }
 
     fn forget(&self, who: (IpAddr, Visitor)) {
@@ -87,23 +91,9 @@ impl Default for Door {
     }
 }
 
-struct Forgetful<'a> {
-    door: &'a Door,
-    who: (IpAddr, Visitor),
-    is_over: bool,
-}
-
-impl Drop for Forgetful<'_> {
+impl Drop for Own {
     fn drop(&mut self) {
-        if self.is_over {
-            self.door.forget(self.who);
-        }
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        drop(self.own.take());
+        drop(self.permit.take());
         self.door.forget(self.who);
     }
 }

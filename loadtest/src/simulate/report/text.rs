@@ -4,7 +4,7 @@ use crate::{
     figures::{grouped, spoken_s},
     over_admission::over_admission_max,
     simulate::report::SimulateReport,
-    table,
+    table::{self, none, row},
 };
 
 impl SimulateReport {
@@ -174,14 +174,6 @@ impl SimulateReport {
         }
         rows
     }
-}
-
-fn row(name: &str, value: String) -> [String; 2] {
-    [name.to_owned(), value]
-}
-
-fn none() -> String {
-    "-".to_owned()
 }
 
 /// `1 pod`, `2,000 pods`.

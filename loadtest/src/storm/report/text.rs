@@ -4,7 +4,7 @@ use crate::{
     figures::{Percentiles, grouped, spoken_s},
     over_admission::over_admission_max,
     storm::report::{BackgroundFigures, Killed, OverloadFigures, StormReport, apps, pods},
-    table,
+    table::{self, none, row},
 };
 
 /// A generator that is later than this says nothing about the server (references §9).
@@ -285,12 +285,4 @@ impl StormReport {
             line("arrival to grant", self.time_to_grant_s, 1.0),
         ]
     }
-}
-
-fn row(name: &str, value: String) -> [String; 2] {
-    [name.to_owned(), value]
-}
-
-fn none() -> String {
-    "-".to_owned()
 }

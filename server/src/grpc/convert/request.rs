@@ -19,8 +19,14 @@ const ADDRESSES_MAX: usize = 16;
 /// Longest ticket, in bytes.
 const TICKET_BYTES_MAX: usize = 512;
 
-/// Reads a request for access that came from `from`, and how its caller can wait.
-pub fn authorize(message: v1::AuthorizeRequest, from: IpAddr) -> Result<(Asked, Patience), Refusal> {
+/// Reads a request for access that came from `from`, and how its caller can wait: it has waited at the door, and has to be
+/// answered in time.
+pub fn authorize(
+    message: v1::AuthorizeRequest,
+    from: IpAddr,
+    waited: Duration,
+    answer_within: Duration,
+) -> Result<(Asked, Patience), Refusal> {
     let mut fields = Fields::default();
     let wait_budget = match message.wait_budget.map(span) {
         None => Duration::MAX,
@@ -40,7 +46,6 @@ pub fn authorize(message: v1::AuthorizeRequest, from: IpAddr) -> Result<(Asked, 
     });
     let asked = read(fields, message.app, subject, &message.destinations, from)?;
     let appointments = if message.keeps_appointments { Appointments::Kept } else { Appointments::Unknown };
-    let (waited, answer_within) = (Duration::ZERO, Duration::MAX);
     Ok((asked, Patience { waited, answer_within, wait_budget, appointments, ticket: message.ticket }))
 }
 
@@ -161,7 +166,7 @@ mod tests {
     }
 
     fn violations(request: v1::AuthorizeRequest) -> Vec<String> {
-        match authorize(request, [10, 0, 0, 1].into()) {
+        match authorize(request, [10, 0, 0, 1].into(), Duration::ZERO, Duration::MAX) {
             Err(Refusal::Fields(violations)) => violations.into_iter().map(|it| it.field).collect(),
             other => panic!("{other:?}"),
         }
@@ -177,7 +182,7 @@ mod tests {
 
     #[test]
     fn absurd_requests_are_refused_field_by_field() {
-        assert!(authorize(request(), [10, 0, 0, 1].into()).is_ok());
+        assert!(authorize(request(), [10, 0, 0, 1].into(), Duration::ZERO, Duration::MAX).is_ok());
         assert_eq!(violations(v1::AuthorizeRequest { app: String::new(), ..request() }), ["app"]);
         assert_eq!(violations(v1::AuthorizeRequest { subject: None, ..request() }), ["subject"]);
         assert_eq!(violations(with_pod(|pod| pod.uid = "x".repeat(1 << 20))), ["pod.uid"]);
@@ -206,7 +211,7 @@ mod tests {
             let mut request = with_pod(|pod| pod.uid = uid);
             request.app = app;
             request.destinations = vec![v1::Destination { host, port, last_port, protocol }];
-            if let Err(refusal) = authorize(request, [10, 0, 0, 1].into()) {
+            if let Err(refusal) = authorize(request, [10, 0, 0, 1].into(), Duration::ZERO, Duration::MAX) {
                 prop_assert!(matches!(refusal, Refusal::Fields(violations) if !violations.is_empty()));
             }
         }
