@@ -22,6 +22,7 @@ mod client;
 mod connection;
 mod course;
 mod dial;
+mod first_flight;
 mod jitter;
 mod status;
 mod text;

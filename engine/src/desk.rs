@@ -149,7 +149,14 @@ impl Desk {
         self.hall.calendar.advance(now);
         let ready_at = slot.max(self.hall.takes_on_time_at(book));
         if ready_at > now {
-            return Arrival::Wait(ready_at);
+            // Those who have slots before it are ahead of it in line. All at one instant, one would be admitted, and the
+            // others would ask again.
+            let first = book.parked.keys().next().copied().unwrap_or(slot);
+            return Arrival::Wait(if slot <= now {
+                ready_at.offset(nanos(slot.since(first)))
+            } else {
+                ready_at
+            });
         }
         self.hall.redeem(book, Booked::at(book, slot), now);
         self.hall.turn_to(book, now);

@@ -79,7 +79,7 @@ impl BenchError {
     }
 }
 
-/// Measures the modes asked for, each on a gateway of its own. To be called on the main thread, inside a `LocalSet`.
+/// Measures the modes asked for, each on a gateway of its own. To be called on the main thread, inside a `LocalRuntime`.
 pub async fn run(args: &BenchArgs) -> Result<BenchReport, BenchError> {
     // To the gateway and to the echo.
     descriptors::ensure(2 * u64::from(args.connections) + target::FILL_AT_ONCE as u64)?;

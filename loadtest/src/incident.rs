@@ -51,7 +51,7 @@ impl IncidentError {
     }
 }
 
-/// Runs all three, one after the other. To be called on the main thread, inside a `LocalSet`.
+/// Runs all three, one after the other. To be called on the main thread, inside a `LocalRuntime`.
 pub async fn run(args: &IncidentArgs) -> Result<IncidentReport, IncidentError> {
     // The servers inherit what is raised here, and need it as much as the pods.
     descriptors::ensure(u64::from(args.pods.get())).map_err(StormError::from)?;

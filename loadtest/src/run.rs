@@ -4,7 +4,7 @@ use std::{ffi::OsString, fmt::Display, future::Future, io, path::Path, process::
 
 use clap::Parser as _;
 use serde::Serialize;
-use tokio::{runtime, task::LocalSet};
+use tokio::runtime::{self, LocalOptions};
 
 use crate::{
     bench, child,
@@ -65,13 +65,15 @@ fn serve(parent: u32, server: impl FnOnce() -> io::Result<()>) -> ExitCode {
 }
 
 /// Runs on one thread, this one: the other core is the server's, and children live as long as the thread that
-/// started them. Ctrl-C drops the run, and with it the children.
+/// started them. Pods and their connections wait in one queue: in a `LocalSet`, pods would go on dialing at the expense of
+/// what they have to send. Ctrl-C drops the run, and with it the children.
 fn interruptible(work: impl Future<Output = Result<ExitCode, String>>) -> ExitCode {
-    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return not_run(&error),
-    };
-    LocalSet::new().block_on(&runtime, async {
+    let runtime =
+        match runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return not_run(&error),
+        };
+    runtime.block_on(async {
         tokio::select! {
             ended = work => ended.unwrap_or_else(|error| not_run(&error)),
             _ = tokio::signal::ctrl_c() => {

@@ -112,7 +112,7 @@ const PODS_MAX: u32 = 1_000_000;
 /// Between the making of the pods and the first possible arrival.
 const START_DELAY: Duration = Duration::from_millis(200);
 
-/// Makes a storm and reports how it went. To be called on the main thread, inside a `LocalSet`.
+/// Makes a storm and reports how it went. To be called on the main thread, inside a `LocalRuntime`.
 pub async fn run(args: &StormArgs) -> Result<Storm, StormError> {
     let alive_max = room(args)?;
     let cores = cores(args)?;

@@ -58,7 +58,7 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Begins to call, if there is to be a background. To be called inside a `LocalSet`.
+    /// Begins to call, if there is to be a background. To be called inside a `LocalRuntime`.
     pub(crate) fn start(args: &StormArgs, gateway: &Gateway) -> Result<Option<Self>, StormError> {
         let (apps, _) = demand(args);
         if apps == 0 {

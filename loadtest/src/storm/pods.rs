@@ -1,21 +1,13 @@
 //! The virtual pods: each asks with the client library that real pods use.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     net::{IpAddr, Ipv4Addr},
-    pin::pin,
     rc::Rc,
-    sync::Arc,
-    time::Duration,
 };
 
-use podgate_client::{
-    Ask, AuthorizeError, Client, ClientConfig, Destination, Granted, Pod, RetryPolicy, Step, Subject,
-};
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, timeout},
-};
+use podgate_client::{Ask, AuthorizeError, Client, ClientConfig, Destination, Pod, RetryPolicy, Subject};
+use tokio::time::Instant;
 
 use crate::{
     cli::StormArgs,
@@ -29,45 +21,17 @@ use crate::{
     },
 };
 
-/// Pods that dial at once. Each real pod has a processor of its own and has asked as soon as it is connected; ours share
-/// one, and if all of them dialed side by side, hardly one would have asked before all were connected.
-const DIALING_MAX: usize = 64;
-/// How long one keeps the others waiting at most: its call may be parked.
-const DIALING_WITHIN: Duration = Duration::from_millis(12);
-
 /// What pods share.
 pub(crate) struct Crew {
     client: Client,
     destinations: Vec<Destination>,
     reach: Reach,
-    dialing: Arc<Semaphore>,
 }
 
 /// A client of its own with what it is to ask.
 pub(crate) struct Caller {
     pub(crate) client: Client,
     pub(crate) ask: Ask,
-    dialing: Arc<Semaphore>,
-}
-
-impl Caller {
-    /// Asks until there is an end; in turn with the other pods until its first call is on its way.
-    pub(crate) async fn authorize(&self, mut observe: impl FnMut(&Step)) -> Result<Granted, AuthorizeError> {
-        // Nobody closes it.
-        let place = Cell::new(self.dialing.acquire().await.ok());
-        let observe = |step: Step| {
-            observe(&step);
-            if matches!(step, Step::Answered { .. }) {
-                place.take();
-            }
-        };
-        let mut asking = pin!(self.client.authorize(&self.ask, observe));
-        if let Ok(ended) = timeout(DIALING_WITHIN, asking.as_mut()).await {
-            return ended;
-        }
-        place.take();
-        asking.await
-    }
 }
 
 impl Crew {
@@ -83,8 +47,7 @@ impl Crew {
             .collect::<Result<_, _>>()?;
         let client =
             Client::new(&config, args.seed).map_err(|error| StormError::Client(error.to_string()))?;
-        let dialing = Arc::new(Semaphore::new(DIALING_MAX));
-        Ok(Self { client, destinations, reach: gateway.reach(), dialing })
+        Ok(Self { client, destinations, reach: gateway.reach() })
     }
 
     /// A pod of `app`, before its first call.
@@ -106,7 +69,7 @@ impl Crew {
             app,
             destinations: self.destinations.clone(),
         };
-        Caller { client: self.client.sibling(own, seed), ask, dialing: Arc::clone(&self.dialing) }
+        Caller { client: self.client.sibling(own, seed), ask }
     }
 }
 
@@ -130,7 +93,8 @@ impl PodTask {
     pub(crate) async fn run(self) {
         self.tally.borrow_mut().started(self.arrival.elapsed());
         let mut watch = CallWatch::new(self.arrival, self.start, Rc::clone(&self.tally));
-        let ended = self.caller.authorize(|step| watch.step(step)).await;
+        let Caller { client, ask } = &self.caller;
+        let ended = client.authorize(ask, |step| watch.step(&step)).await;
         let mut tally = self.tally.borrow_mut();
         match ended {
             Ok(granted) => {

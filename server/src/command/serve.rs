@@ -124,7 +124,6 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
     let message_bytes = config.connections.message_bytes;
     let services = Services::new(Arc::clone(&gate), Arc::clone(&flow), message_bytes, &health)?;
     let workers = Workers::start(config.workers, &services, &shutdown)?;
-    drop(services);
     let bell = match &config.profiles {
         Some(root) => Some(policy::start(&gate, root.clone())?),
         None => None,
@@ -138,7 +137,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         let pages = Pages { metrics: metrics.clone(), gauges, shutdown };
         let http = tokio::net::TcpListener::from_std(http)?;
         let mut http = tokio::spawn(async { axum::serve(http, router(pages)).await });
-        let mut accepting = tokio::spawn(listener::accept(grpc, places, workers.queues()));
+        let mut accepting = tokio::spawn(listener::accept(grpc, places, services, workers.queues()));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&gate), metrics));
         let early = tokio::spawn(call_early(Arc::clone(&gate)));
         let ready =

@@ -12,17 +12,15 @@ use std::{
 use hyper::{server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use podgate_engine::time::Moment;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::{net::TcpStream, sync::watch};
 use tracing::debug;
 
 use crate::{
-    authn::Caller,
     clock,
     grpc::service::Services,
     serve::{
-        door::{Door, PERMIT_LASTS, Permit, Visitor},
-        listener::Accepted,
+        door::{PERMIT_LASTS, Permit, Turn},
+        listener::{Accepted, SPEAKS_WITHIN},
         workers::Shutdown,
     },
 };
@@ -37,16 +35,10 @@ const RESETS_LOCAL_MAX: usize = 1_024;
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// What is buffered for a peer that does not read, a stream.
 const SEND_BUFFER_MAX: usize = 64 << 10;
-/// A peer that does not answer the kernel's probes is gone. HTTP/2 pings would do the same for a clock and a lock on each
-/// frame of each call.
-const PROBES: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(30))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
 /// A connection that has asked nothing for so long is told to end: its place is for those who ask.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// Who connects asks soon, or makes room for those who do.
-const FIRST_CALL_WITHIN: Duration = Duration::from_secs(10);
+/// Who speaks asks soon, or makes room for those who do.
+const FIRST_CALL_WITHIN: Duration = SPEAKS_WITHIN;
 /// A call that was there before its connection was read is read within this.
 const READ_WITHIN: Duration = Duration::from_millis(20);
 
@@ -91,6 +83,16 @@ struct Entry {
 }
 
 impl Entry {
+    fn new(turn: Turn) -> Self {
+        Self {
+            has_called: AtomicBool::new(false),
+            permit: Mutex::new(Some(turn.permit)),
+            entered_at: turn.at,
+            waited: turn.waited,
+            is_used: AtomicBool::new(true),
+        }
+    }
+
     /// Notes a call; returns how long it has waited for the connection to be read.
     ///
     /// A call that was there when its connection's turn came has waited as the connection has. Of one that came later that
@@ -115,61 +117,15 @@ impl Entry {
     }
 }
 
-/// Waits until a connection has sent something, and then for its turn; none where it should end.
-async fn wait_for_turn(
-    stream: &TcpStream,
-    caller: Caller,
-    services: &Services,
-    door: &Arc<Door>,
-    shutdown: &mut watch::Receiver<Shutdown>,
-) -> Option<Entry> {
-    let has_sent = tokio::time::timeout(FIRST_CALL_WITHIN, stream.readable());
-    tokio::select! {
-        sent = has_sent => if sent.is_err() {
-            metrics::counter!("podgate_connections_idle_total").increment(1);
-            return None;
-        },
-        _ = shutdown.changed() => return None,
-    }
-    let came_at = clock::now();
-    let visitor = if services.expects(caller) { Visitor::Expected } else { Visitor::Newcomer };
-    let permit = tokio::select! {
-        permit = door.enter(caller.address, visitor) => permit?,
-        _ = shutdown.changed() => return None,
-    };
-    let entered_at = clock::now();
-    Some(Entry {
-        has_called: AtomicBool::new(false),
-        permit: Mutex::new(Some(permit)),
-        entered_at,
-        waited: entered_at.since(came_at),
-        is_used: AtomicBool::new(true),
-    })
-}
-
 /// Serves a connection until either side ends it.
-pub async fn serve(
-    accepted: Accepted,
-    services: Services,
-    door: Arc<Door>,
-    mut shutdown: watch::Receiver<Shutdown>,
-) {
-    let Accepted { stream, peer, place } = accepted;
+pub async fn serve(accepted: Accepted, services: Services, mut shutdown: watch::Receiver<Shutdown>) {
+    let Accepted { stream, caller, place, turn } = accepted;
+    let peer = caller.address;
     let stream = match TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
     };
-    if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&PROBES) {
-        return debug!(%peer, %error, "a connection broke before it was served");
-    }
-    let caller = match stream.local_addr() {
-        Ok(local) => Caller::new(peer.ip(), local.ip()),
-        Err(error) => return debug!(%peer, %error, "a connection broke before it was served"),
-    };
-    let Some(entry) = wait_for_turn(&stream, caller, &services, &door, &mut shutdown).await else {
-        return;
-    };
-    let entry = Arc::new(entry);
+    let entry = Arc::new(Entry::new(turn));
     let services = services.serve(caller);
     let service = service_fn({
         let entry = Arc::clone(&entry);

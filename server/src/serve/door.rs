@@ -10,8 +10,11 @@ use std::{
     time::Duration,
 };
 
+use podgate_engine::time::Moment;
 use rustc_hash::FxHashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock;
 
 /// Connections whose first request is being read.
 const PERMITS: usize = 64;
@@ -33,6 +36,15 @@ pub struct Door {
 pub(crate) enum Visitor {
     Newcomer,
     Expected,
+}
+
+/// A visitor's turn at the door.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    pub(crate) permit: Permit,
+    /// When it came, and how long that was waited for.
+    pub(crate) at: Moment,
+    pub(crate) waited: Duration,
 }
 
 /// Leave to be read; given back when dropped, the one of all before the address's own.
@@ -58,7 +70,14 @@ impl Door {
     }
 
     /// Waits until it is the visitor's turn; none where the door is gone.
-    pub(crate) async fn enter(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Permit> {
+    pub(crate) async fn turn(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Turn> {
+        let came_at = clock::now();
+        let permit = self.enter(address, visitor).await?;
+        let at = clock::now();
+        Some(Turn { permit, at, waited: at.since(came_at) })
+    }
+
+    async fn enter(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Permit> {
         let who = (address, visitor);
         let mut own = Own { door: Arc::clone(self), who, permit: None };
         let of_address = Arc::clone(

@@ -1,8 +1,10 @@
-//! The listener: accepts at once, bounds connections, and hands them to the workers in turn.
+//! The listener: accepts at once, bounds connections, and hands them to the workers when their turn at the door has come.
+//!
+//! What waits at the door costs a worker nothing: it is busy with those who have been let in.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream},
+    net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -11,30 +13,53 @@ use std::{
 };
 
 use rustc_hash::FxHashMap;
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::{net::TcpListener, sync::mpsc};
-use tracing::{debug, warn};
+use rustix::{
+    io::Errno,
+    net::{SocketFlags, acceptfrom_with},
+};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    net::TcpStream,
+    sync::mpsc,
+    task::JoinSet,
+    time::timeout,
+};
+use tracing::{debug, error, warn};
 
-use crate::config::values::Connections;
+use crate::{
+    authn::Caller,
+    config::values::Connections,
+    grpc::service::Services,
+    serve::door::{Door, Turn, Visitor},
+};
 
 /// Connections that the kernel holds until they are accepted: a whole storm's first second.
 const BACKLOG: i32 = 4_096;
 /// How long to wait when no descriptor is left; without a wait the loop would spin.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
 
+/// A peer that does not answer the kernel's probes is gone. HTTP/2 pings would do the same for a clock and a lock on each
+/// frame of each call.
+const PROBES: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
+
 /// One line in the log for so many failures, which is one in about ten seconds.
 const FAILURES_PER_LINE: u32 = 200;
 
-/// A connection on its way to a worker.
+/// Who connects speaks within this, or makes room for those who do.
+pub(crate) const SPEAKS_WITHIN: Duration = Duration::from_secs(10);
+
+/// A connection that has its turn.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The connection.
-    pub stream: TcpStream,
-    /// Where it comes from.
-    pub peer: SocketAddr,
+    pub(crate) stream: StdStream,
+    pub(crate) caller: Caller,
     /// Its place among the connections held; given up when dropped.
-    pub place: Place,
+    pub(crate) place: Place,
+    pub(crate) turn: Turn,
 }
 
 /// Counts the connections held, in all and from each address.
@@ -101,45 +126,85 @@ impl Drop for Place {
     }
 }
 
-/// Binds an address for listening.
+/// Binds an address for listening. Connections inherit the socket's options, which saves each of them five system calls.
 pub fn bind(address: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&PROBES)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Accepts until the workers are gone.
+/// Accepts for as long as it is polled. Dropped, it closes what waits at the door.
 pub async fn accept(
     listener: StdListener,
     places: Arc<Places>,
+    services: Services,
     workers: Vec<mpsc::Sender<Accepted>>,
 ) -> io::Result<()> {
-    let listener = TcpListener::from_std(listener)?;
-    let refused = |why| metrics::counter!("podgate_connections_refused_total", "reason" => why);
-    let mut failures = 0u32;
+    // A connection is known to its worker's runtime alone; tokio's listener would make it known to this one as well.
+    #[expect(
+        deprecated,
+        reason = "what takes its place is unsafe, for sources that are not one descriptor; this one is"
+    )]
+    let socket = AsyncFd::with_interest(listener, Interest::READABLE)?;
+    let mut listener = Listener { socket, places, failures: 0 };
+    let door = Arc::new(Door::new());
+    let mut waiting = JoinSet::new();
     for worker in workers.iter().cycle() {
-        let (stream, peer) = loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => match places.take(peer.ip().to_canonical()) {
-                    Ok(place) => break (stream, (peer, place)),
+        let newcomer = loop {
+            tokio::select! {
+                newcomer = listener.next() => break newcomer,
+                Some(ended) = waiting.join_next() => if let Err(error) = ended {
+                    error!(%error, "the task of a connection that waits failed");
+                },
+            }
+        };
+        waiting.spawn(hand_over(newcomer, services.clone(), Arc::clone(&door), worker.clone()));
+    }
+    Ok(())
+}
+
+/// A connection that was accepted.
+struct Newcomer {
+    stream: StdStream,
+    caller: Caller,
+    place: Place,
+}
+
+struct Listener {
+    socket: AsyncFd<StdListener>,
+    places: Arc<Places>,
+    failures: u32,
+}
+
+impl Listener {
+    /// The next connection for which there is a place. Loses none when dropped.
+    async fn next(&mut self) -> Newcomer {
+        let refused =
+            |why| metrics::counter!("podgate_connections_refused_total", "reason" => why).increment(1);
+        loop {
+            match self.socket.async_io(Interest::READABLE, accept_one).await {
+                Ok((stream, caller)) => match self.places.take(caller.address) {
+                    Ok(place) => return Newcomer { stream, caller, place },
                     Err(full) => {
                         let why = match full {
                             Full::Gateway => "gateway_full",
                             Full::Address => "address_full",
                         };
-                        refused(why).increment(1);
-                        debug!(%peer, why, "a connection was refused");
+                        refused(why);
+                        debug!(peer = %caller.address, why, "a connection was refused");
                     }
                 },
                 Err(error) => {
-                    refused("accept_failed").increment(1);
-                    if failures.is_multiple_of(FAILURES_PER_LINE) {
+                    refused("accept_failed");
+                    if self.failures.is_multiple_of(FAILURES_PER_LINE) {
                         warn!(%error, "connections cannot be accepted; raise the limit on open files?");
                     }
-                    failures += 1;
+                    self.failures = self.failures.wrapping_add(1);
                     // Any other failure is that of one connection, and over with it.
                     if matches!(
                         error.raw_os_error().map(Errno::from_raw_os_error),
@@ -149,18 +214,56 @@ pub async fn accept(
                     }
                 }
             }
-        };
-        let (peer, place) = peer;
-        // A connection that broke meanwhile says so to its worker as well.
-        if stream.set_nodelay(true).is_err() {
-            continue;
-        }
-        let accepted = Accepted { stream: stream.into_std()?, peer, place };
-        if worker.send(accepted).await.is_err() {
-            return Ok(());
         }
     }
-    Ok(())
+}
+
+fn accept_one(listener: &StdListener) -> io::Result<(StdStream, Caller)> {
+    let (stream, peer) = acceptfrom_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    let stream = StdStream::from(stream);
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or_else(|| io::Error::other("a peer without an address"))?;
+    let caller = Caller::new(peer.ip(), stream.local_addr()?.ip());
+    Ok((stream, caller))
+}
+
+/// Waits until a connection has something to say and its turn has come, and hands it to its worker.
+async fn hand_over(newcomer: Newcomer, services: Services, door: Arc<Door>, worker: mpsc::Sender<Accepted>) {
+    let Newcomer { stream, caller, place } = newcomer;
+    let Some(stream) = once_it_speaks(stream, caller).await else {
+        return;
+    };
+    let visitor = if services.expects(caller) { Visitor::Expected } else { Visitor::Newcomer };
+    drop(services);
+    if let Some(turn) = door.turn(caller.address, visitor).await {
+        // Nobody takes it any more where the gateway is ending.
+        drop(worker.send(Accepted { stream, caller, place, turn }).await);
+    }
+}
+
+/// In a storm most have spoken before they are accepted; who has not, is watched.
+async fn once_it_speaks(stream: StdStream, caller: Caller) -> Option<StdStream> {
+    let is_silent =
+        |peeked: io::Result<usize>| peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+    if !is_silent(stream.peek(&mut [0])) {
+        return Some(stream);
+    }
+    let spoken = async {
+        let stream = TcpStream::from_std(stream)?;
+        stream.readable().await?;
+        stream.into_std()
+    };
+    match timeout(SPEAKS_WITHIN, spoken).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            debug!(peer = %caller.address, %error, "a connection broke before it was served");
+            None
+        }
+        Err(_) => {
+            metrics::counter!("podgate_connections_idle_total").increment(1);
+            None
+        }
+    }
 }
 
 #[cfg(test)]

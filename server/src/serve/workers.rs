@@ -3,7 +3,7 @@
 //! A `current_thread` runtime a worker costs less a call than one runtime over all of them: tasks never move, and
 //! writes are batched (`docs/performance.md` has the figures).
 
-use std::{io, num::NonZeroUsize, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{io, num::NonZeroUsize, thread::JoinHandle, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     grpc::service::Services,
-    serve::{connection, door::Door, listener::Accepted},
+    serve::{connection, listener::Accepted},
     store::Courier,
 };
 
@@ -45,12 +45,11 @@ impl Workers {
         services: &Services,
         shutdown: &watch::Receiver<Shutdown>,
     ) -> io::Result<Self> {
-        let door = Arc::new(Door::new());
         let (mut queues, mut threads) = (Vec::new(), Vec::new());
         for number in 0..count.get() {
             let (queue, connections) = mpsc::channel(QUEUE_MAX);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let work = work(connections, services.clone(), Arc::clone(&door), shutdown.clone());
+            let work = work(connections, services.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(thread.spawn(move || {
                 runtime.block_on(work);
@@ -81,7 +80,6 @@ impl Workers {
 async fn work(
     mut queue: mpsc::Receiver<Accepted>,
     services: Services,
-    door: Arc<Door>,
     mut shutdown: watch::Receiver<Shutdown>,
 ) {
     tokio::spawn(Courier::employ());
@@ -101,8 +99,7 @@ async fn work(
                 }
             }
             Some(accepted) = queue.recv() => {
-                let (services, door) = (services.clone(), Arc::clone(&door));
-                connections.spawn(connection::serve(accepted, services, door, shutdown.clone()));
+                connections.spawn(connection::serve(accepted, services.clone(), shutdown.clone()));
             }
         }
     };

@@ -34,6 +34,9 @@ use crate::{
 
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
+/// Commits begin so far apart under load, and what comes meanwhile goes with the next. Calls that are parked are admitted one
+/// by one, and would each have a commit of its own.
+const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
 /// Most grants of one address, whatever clusters and apps its callers name.
@@ -205,7 +208,10 @@ impl Writer {
     pub(crate) fn run(mut self, queue: &Receiver<Command>) {
         let commit_seconds = metrics::histogram!("podgate_store_commit_seconds");
         let group_commands = metrics::histogram!("podgate_store_group_commands");
+        let mut next_at = clock::now();
         while let Ok(first) = queue.recv() {
+            std::thread::sleep(next_at.since(clock::now()));
+            next_at = clock::now().offset(COMMIT_EVERY_NS);
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
