@@ -1,6 +1,9 @@
 //! The desk, by examples.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use super::*;
 use crate::{book::Request, profile::Priority};
@@ -113,6 +116,27 @@ fn a_parked_call_is_admitted_at_its_slot_and_only_the_last_one_of_a_caller() {
     assert_eq!(desk.arrive(&app, at_ms(100), ids[1], at_ms(900)), Arrival::Admitted);
     assert_eq!(desk.arrive(&app, at_ms(100), ids[1], at_ms(900)), Arrival::Superseded);
     assert_eq!(desk.no_shows(), 0);
+}
+
+#[test]
+fn parked_calls_that_are_all_late_come_one_after_the_other_and_not_all_at_once() {
+    let (app, mut desk) = (Arc::<str>::from("order"), desk());
+    ask(&mut desk, &question(&app, 0), 0);
+    let parked_calls = (1..=20).map(|pod| parked(ask(&mut desk, &question(&app, pod), 0)));
+    // The process was held up, and wakes all of them together.
+    let mut waiting: BTreeSet<(Moment, Moment, ParkId)> =
+        parked_calls.map(|(slot, id)| (at_ms(2_500), slot, id)).collect();
+    let (mut admitted, mut calls) = (Vec::new(), 0);
+    while let Some((now, slot, id)) = waiting.pop_first() {
+        calls += 1;
+        match desk.arrive(&app, slot, id, now) {
+            Arrival::Admitted => admitted.push(slot),
+            Arrival::Wait(until) => drop(waiting.insert((until, slot, id))),
+            Arrival::Superseded => panic!("nobody took the place at {slot:?}"),
+        }
+    }
+    assert!(admitted.is_sorted() && admitted.len() == 20);
+    assert!(calls <= 40, "{calls} calls for 20 turns");
 }
 
 #[test]

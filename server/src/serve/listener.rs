@@ -218,9 +218,7 @@ impl Listener {
             }
         }
     }
-}
 
-impl Listener {
     /// Many that come together are accepted together, and most of them have spoken by then: to wake for each would take a
     /// fifth of a core from those who are served.
     async fn accept(&mut self) -> io::Result<(StdStream, Caller)> {
