@@ -36,6 +36,8 @@ use crate::{
     store::{Store, StoreError},
     upstream::Upstream,
 };
+#[cfg(debug_assertions)]
+use crate::{environment, store::fault};
 
 /// How often expired grants are ended, and histograms kept small.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -82,6 +84,8 @@ pub fn run(matches: &ArgMatches) -> u8 {
         return exit_code::MISCONFIGURED;
     }
     telemetry::log(&config);
+    #[cfg(debug_assertions)]
+    fault::arm(&environment::variables());
     match serve(&config, matches.get_one::<PathBuf>("address-file").map(PathBuf::as_path)) {
         Ok(()) => exit_code::OK,
         Err(failure) => {

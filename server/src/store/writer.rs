@@ -27,6 +27,7 @@ use crate::{
         courier::Courier,
         database::{self, Database, Kept, Kind},
         desk,
+        fault::{self, Stage},
         index::{GrantIndex, PlaceRef, place_of},
         tombstone::Tombstones,
     },
@@ -221,12 +222,14 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    fault::pass(Stage::Committed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
@@ -235,8 +238,10 @@ impl Writer {
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
+                    fault::pass(Stage::Published);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
+                    fault::pass(Stage::Answered);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -450,6 +455,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
+        fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
     }
