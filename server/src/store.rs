@@ -1,12 +1,16 @@
 //! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
 
+mod contents;
 pub mod courier;
 pub mod database;
 pub mod desk;
 pub mod fault;
 pub mod finding;
+pub mod import;
 pub mod index;
-pub(crate) mod medium;
+mod line;
+mod medium;
+pub mod offline;
 pub mod record;
 pub mod recovery;
 mod schema;
@@ -17,6 +21,8 @@ pub mod writer;
 mod crash_tests;
 #[cfg(test)]
 mod forgetful_disk;
+#[cfg(test)]
+mod opening_tests;
 
 use std::{
     io,
@@ -114,6 +120,28 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What can be done about it, where it is the store of this directory.
+    pub fn advice(&self, directory: &std::path::Path) -> Option<String> {
+        let directory = directory.display();
+        match self {
+            Self::Unusable { finding: Finding::FileFormat(_) | Finding::Schema { .. }, .. } => {
+                Some("nothing was changed; it is read by the podgate that wrote it, whose `podgate store export` can be imported".to_owned())
+            }
+            Self::Unusable { .. } => Some(format!(
+                "nothing was made anew in its place; move it away and restore an export: `podgate store import {directory} \
+                 FILE` (docs/operations.md, \"Store\")"
+            )),
+            Self::Record { .. } => Some(format!(
+                "`podgate store check {directory}` tells all that cannot be read, and `podgate store export \
+                 --skip-unreadable` saves the rest"
+            )),
+            Self::InUse(_) => Some("stop the gateway that serves it first".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         Self::Database(Arc::new(error.into()))
@@ -124,6 +152,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 #[derive(Debug)]
 pub struct Store {
     commands: SyncSender<Command>,
+    file: PathBuf,
     grants: Arc<GrantIndex>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
@@ -179,7 +208,7 @@ impl Store {
 
     fn start(grants: Arc<GrantIndex>, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let is_failing = writer.is_failing();
+        let (is_failing, file) = (writer.is_failing(), writer.file().to_owned());
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -189,12 +218,17 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
         let next_try_ns = AtomicI64::new(i64::MIN);
-        Ok(Self { commands, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
+        Ok(Self { commands, file, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
     pub fn grants(&self) -> &Arc<GrantIndex> {
         &self.grants
+    }
+
+    /// How large the file is, if it is there.
+    pub fn bytes(&self) -> Option<u64> {
+        std::fs::metadata(&self.file).ok().map(|file| file.len())
     }
 
     /// Records a grant.

@@ -90,7 +90,11 @@ pub fn run(matches: &ArgMatches) -> u8 {
         Ok(()) => exit_code::OK,
         Err(failure) => {
             error!(error = %failure, "podgate cannot serve");
-            complain([failure]);
+            let advice = match &failure {
+                ServeError::Store { directory, source } => source.advice(directory),
+                _ => None,
+            };
+            complain([failure.to_string()].into_iter().chain(advice));
             exit_code::FAILED
         }
     }

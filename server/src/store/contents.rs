@@ -3,9 +3,7 @@
 use podgate_engine::grant::GrantId;
 use podgate_proto::store::{GrantRecord, TombstoneRecord};
 use prost::Message;
-use redb::{
-    Key, ReadOnlyTable, ReadTransaction, ReadableTable as _, TableDefinition, TableError, TableHandle as _, Value,
-};
+use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle as _, Value};
 
 use crate::store::{
     Kind, StoreError,
@@ -65,8 +63,9 @@ impl Contents {
     pub(crate) fn unknown_tables(&self) -> Result<Vec<String>, StoreError> {
         let documents = Kind::ALL.map(Kind::table);
         let documents = documents.iter().map(|table| table.name());
-        let known: Vec<&str> =
-            documents.chain([GRANTS.name(), META.name(), DESK.name(), FRONTIERS.name(), TOMBSTONES.name()]).collect();
+        let known: Vec<&str> = documents
+            .chain([GRANTS.name(), META.name(), DESK.name(), FRONTIERS.name(), TOMBSTONES.name()])
+            .collect();
         let there = self.0.list_tables()?.map(|table| table.name().to_owned());
         Ok(there.filter(|name| !known.contains(&name.as_str())).collect())
     }
@@ -104,7 +103,9 @@ impl Contents {
                 .and_then(|decoded| tombstone::from_record(id, decoded.clone()).map(|_| decoded));
             each(match read {
                 Ok(decoded) => Ok(Entry::End(id, decoded)),
-                Err(why) => Err(StoreError::Record { table: "upstream_revocations", key: id.to_string(), why }),
+                Err(why) => {
+                    Err(StoreError::Record { table: "upstream_revocations", key: id.to_string(), why })
+                }
             })?;
         }
         Ok(())
@@ -126,7 +127,7 @@ impl Contents {
         &self,
         table: TableDefinition<'_, K, V>,
     ) -> Result<impl Iterator<Item = redb::Result<Row<K, V>>>, StoreError> {
-        let rows = self.table(table)?.map(|table| table.iter()).transpose()?;
+        let rows = self.table(table)?.map(|table| table.range::<K::SelfType<'_>>(..)).transpose()?;
         Ok(rows.into_iter().flatten())
     }
 }

@@ -30,7 +30,7 @@ const ROUNDS: u64 = 100;
 const SEED: u64 = 20_250_611;
 const APP: &str = "order";
 
-fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
+pub(super) fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
     NewGrant {
         app: APP.into(),
         subject: Arc::new(Subject {
@@ -227,7 +227,7 @@ fn open(disk: &ForgetfulDisk, figures: &mut Figures) -> (Store, Kept) {
     loop {
         let opened = Database::over(Box::new(disk.clone()), Origin::Kept);
         let opened = opened.and_then(|(database, kept)| {
-            figures.commits_undone += u32::from(database.recovery() == Recovery::LastCommitUndone);
+            figures.commits_undone += u32::from(kept.recovery == Recovery::LastCommitUndone);
             Store::over((database, kept), 10_000)
         });
         match opened {

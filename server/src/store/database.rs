@@ -51,6 +51,8 @@ pub struct Kept {
     pub next_grant: GrantId,
     /// What goes on at the desk.
     pub desk: KeptDesk,
+    /// What opening it had to set right.
+    pub recovery: Recovery,
 }
 
 /// Whether a store has been used before.
@@ -66,7 +68,6 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct Database {
     medium: Box<dyn Medium>,
-    recovery: Recovery,
     open: Option<redb::Database>,
 }
 
@@ -85,10 +86,10 @@ impl Database {
     pub(crate) fn over(medium: Box<dyn Medium>, origin: Origin) -> Result<(Self, Kept), StoreError> {
         let (open, recovery) = medium.open()?;
         recovery.log();
-        let mut database = Self { medium, recovery, open: Some(open) };
+        let mut database = Self { medium, open: Some(open) };
         let write = database.begin()?;
         if let Some(finding) = schema::check(&write)? {
-            return Err(StoreError::Unusable { file: database.medium.name().to_owned(), finding });
+            return Err(StoreError::Unusable { file: database.name().to_owned(), finding });
         }
         write.open_table(GRANTS)?;
         let next_grant = write.open_table(META)?.get(NEXT_GRANT)?.map_or(1, |id| id.value());
@@ -102,7 +103,7 @@ impl Database {
         }
         let desk = desk::load(&write, origin)?;
         write.commit()?;
-        Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk }))
+        Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk, recovery }))
     }
 
     pub(crate) fn load_grants(&mut self) -> Result<BTreeMap<GrantId, Arc<Grant>>, StoreError> {
@@ -127,14 +128,9 @@ impl Database {
         Ok(write)
     }
 
-    /// What it lies on.
-    pub(crate) fn medium(&self) -> &dyn Medium {
-        &*self.medium
-    }
-
-    /// What its opening had to set right.
-    pub(crate) fn recovery(&self) -> Recovery {
-        self.recovery
+    /// The name of the file.
+    pub(crate) fn name(&self) -> &Path {
+        self.medium.name()
     }
 
     /// Closes the file after a failure: redb wants it opened anew, which the next group of writes does.

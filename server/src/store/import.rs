@@ -1,7 +1,7 @@
 //! Makes a store of the lines of an exported one: all of it, or none.
 
 use std::{
-    io::{self, BufRead, Read as _},
+    io::{BufRead, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -170,7 +170,11 @@ impl Reading<'_> {
         let differing: Vec<String> = differing
             .map(|(what, promised, found)| format!("{what}: the header tells {promised}, and {found} came"))
             .collect();
-        if differing.is_empty() { Ok(()) } else { Err(format!("the file ends here; {}", differing.join("; "))) }
+        if differing.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("the file ends here; {}", differing.join("; ")))
+        }
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
@@ -178,7 +182,8 @@ impl Reading<'_> {
             return Err(fault(format!("longer than {LINE_BYTES_MAX} bytes")));
         }
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let line: Line = serde_path_to_error::deserialize(&mut json).map_err(|error| fault(wording(&error)))?;
+        let line: Line =
+            serde_path_to_error::deserialize(&mut json).map_err(|error| fault(wording(&error)))?;
         json.end().map_err(|_| fault("more follows where the line should end"))?;
         match (line, &self.header) {
             (Line::Header(header), None) => self.begin(header),
@@ -211,7 +216,8 @@ impl Reading<'_> {
         let twice = |what: &str| fault(format!("{what}: it came before"));
         match entry {
             Entry::Document(kind, name, bytes) => {
-                (self.read_document)(kind, &name, &bytes).map_err(|why| fault(format!("document.message: {why}")))?;
+                (self.read_document)(kind, &name, &bytes)
+                    .map_err(|why| fault(format!("document.message: {why}")))?;
                 if self.write.open_table(kind.table())?.insert(name.as_str(), bytes.as_slice())?.is_some() {
                     return Err(twice("document.name"));
                 }
@@ -257,11 +263,5 @@ fn wording(error: &serde_path_to_error::Error<serde_json::Error>) -> String {
     match path.as_str() {
         "." | "?" => format!("column {column}: {message}"),
         path => format!("{path}: {message}, at column {column}"),
-    }
-}
-
-impl From<io::Error> for StoreError {
-    fn from(error: io::Error) -> Self {
-        redb::StorageError::from(error).into()
     }
 }

@@ -13,8 +13,8 @@ use podgate_engine::{
 use podgate_proto::store::TombstoneRecord;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::{grant::GrantLine, text::Text};
 use self::text::{Base64, Hex};
+pub(crate) use self::{grant::GrantLine, text::Text};
 use crate::store::{
     Kind,
     contents::{Entry, Frontier},

@@ -36,11 +36,8 @@ pub(crate) trait Medium: fmt::Debug + Send {
     /// Opens what is there. Never makes anything: what was acknowledged is in it.
     fn open(&self) -> Result<(redb::Database, Recovery), StoreError>;
 
-    /// Its name, for a person.
+    /// Its name.
     fn name(&self) -> &Path;
-
-    /// How large it is.
-    fn bytes(&self) -> io::Result<u64>;
 }
 
 /// A file, held by this process.
@@ -110,6 +107,11 @@ impl StoreFile {
         Ok(replaced)
     }
 
+    /// How large it is.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
+        Ok(fs::metadata(&self.path)?.len())
+    }
+
     fn put_in_place(&self, made: &Path) -> io::Result<Option<PathBuf>> {
         let replaced = self.directory.join(REPLACED);
         let replaced = if self.path.try_exists()? {
@@ -141,10 +143,6 @@ impl Medium for StoreFile {
 
     fn name(&self) -> &Path {
         &self.path
-    }
-
-    fn bytes(&self) -> io::Result<u64> {
-        Ok(fs::metadata(&self.path)?.len())
     }
 }
 

@@ -15,12 +15,14 @@ use crate::{
     store::{
         Kind, StoreError,
         contents::{Contents, Entry},
-        line::{Counts, FORMAT, Header, Line, SecretsLine, Text},
+        line::{FORMAT, Header, Line, SecretsLine, Text},
         medium::{Medium as _, StoreFile},
         recovery::Recovery,
         schema,
     },
 };
+
+pub use crate::store::line::Counts;
 
 /// Most anomalies that are told one by one.
 const TOLD_MAX: usize = 100;
@@ -235,10 +237,7 @@ fn survey(contents: &Contents, read_document: ReadDocument<'_>) -> Result<Survey
     Ok(survey)
 }
 
-fn read_entry(
-    entry: Result<Entry, StoreError>,
-    read_document: ReadDocument<'_>,
-) -> Result<Entry, String> {
+fn read_entry(entry: Result<Entry, StoreError>, read_document: ReadDocument<'_>) -> Result<Entry, String> {
     let entry = entry.map_err(|error| error.to_string())?;
     if let Entry::Document(kind, name, bytes) = &entry {
         read_document(*kind, name, bytes)?;
@@ -252,5 +251,5 @@ fn write_line(out: &mut dyn Write, line: &Line) -> io::Result<()> {
 }
 
 fn bytes_of(file: &StoreFile) -> Result<u64, StoreError> {
-    Ok(file.bytes().map_err(redb::StorageError::from)?)
+    Ok(file.bytes()?)
 }

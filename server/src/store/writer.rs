@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -203,6 +204,11 @@ impl Writer {
     /// Whether the last group of writes failed, as others may see it.
     pub(crate) fn is_failing(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_failing)
+    }
+
+    /// The file that it writes.
+    pub(crate) fn file(&self) -> &Path {
+        self.database.name()
     }
 
     /// Works until nobody can send any more.

@@ -86,8 +86,7 @@ pub(crate) fn grant_line(id: GrantId, record: GrantRecord) -> Result<GrantLine, 
         policy_revision,
         shadow,
     } = record;
-    let pod =
-        (!pod_uid.is_empty()).then_some(PodLine { uid: pod_uid, namespace, service_account, node });
+    let pod = (!pod_uid.is_empty()).then_some(PodLine { uid: pod_uid, namespace, service_account, node });
     Ok(GrantLine {
         id: Text(id),
         generation,
