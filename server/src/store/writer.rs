@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +28,7 @@ use crate::{
         courier::Courier,
         database::{self, Database, Kept, Kind},
         desk,
+        fault::{self, Stage},
         index::{GrantIndex, PlaceRef, place_of},
         tombstone::Tombstones,
     },
@@ -211,6 +213,11 @@ impl Writer {
         Arc::clone(&self.is_failing)
     }
 
+    /// The file that it writes.
+    pub(crate) fn file(&self) -> &Path {
+        self.database.name()
+    }
+
     /// Works until nobody can send any more.
     pub(crate) fn run(mut self, queue: &Receiver<Command>) {
         let commit_seconds = metrics::histogram!("podgate_store_commit_seconds");
@@ -227,6 +234,7 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
             if !group.is_empty() {
@@ -236,6 +244,7 @@ impl Writer {
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    fault::pass(Stage::Committed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
@@ -244,8 +253,10 @@ impl Writer {
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
+                    fault::pass(Stage::Published);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
+                    fault::pass(Stage::Answered);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -457,6 +468,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
+        fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
     }
