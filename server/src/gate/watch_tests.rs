@@ -210,7 +210,7 @@ fn take(
         match watcher.next(&world.index, &world.journal, NOW) {
             Next::Told(step) => {
                 enforcer.hear(world, watcher, &step);
-                if steps % 2 == 0 && !enforcer.token.is_empty() {
+                if steps.is_multiple_of(2) && !enforcer.token.is_empty() {
                     watcher.acknowledge(&enforcer.token).unwrap();
                 }
             }
