@@ -20,6 +20,7 @@ pub mod raw;
 pub mod refusal;
 pub mod requests;
 pub mod turn;
+pub mod watcher;
 pub mod yaml;
 
 pub mod rust_file;
