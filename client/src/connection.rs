@@ -4,13 +4,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use podgate_proto::v1::authorization_service_client::AuthorizationServiceClient;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::{Channel, Endpoint as Template};
 
 use crate::{
     Ask, ClientConfig, Endpoint, Failure, FailureKind, Misconfigured,
     dial::DialTrace,
     endpoint::Scheme,
+    first_flight::FirstFlight,
     status, text,
     wire::{self, Decided, Terms},
 };
@@ -86,23 +87,17 @@ impl Gateway {
         limit: Duration,
     ) -> Result<Connection, Failure> {
         let trace = Arc::new(DialTrace::default());
-        let connected = match &self.dialer {
-            Dialer::Tcp => {
-                let endpoint = self.endpoint.clone();
-                let trace = Arc::clone(&trace);
-                let connector = tower::service_fn(move |_: http::Uri| {
-                    let (endpoint, trace) = (endpoint.clone(), Arc::clone(&trace));
-                    async move {
-                        trace.claim()?;
-                        let stream = crate::dial::dial(&endpoint, local).await?;
-                        trace.note_reached();
-                        std::io::Result::Ok(TokioIo::new(stream))
-                    }
-                });
+        let connected = match (&self.dialer, self.endpoint.scheme()) {
+            (Dialer::Tcp, Scheme::Http) => {
+                let connector = self.connector(&trace, local, FirstFlight::new);
+                timeout(limit, self.template.connect_with_connector(connector)).await
+            }
+            (Dialer::Tcp, Scheme::Https) => {
+                let connector = self.connector(&trace, local, std::convert::identity);
                 timeout(limit, self.template.connect_with_connector(connector)).await
             }
             #[cfg(test)]
-            Dialer::Memory(listener) => {
+            (Dialer::Memory(listener), _) => {
                 let (listener, trace) = (listener.clone(), Arc::clone(&trace));
                 let connector = tower::service_fn(move |_: http::Uri| {
                     let (listener, trace) = (listener.clone(), Arc::clone(&trace));
@@ -128,6 +123,36 @@ impl Gateway {
         };
         let kind = if trace.was_reached() { FailureKind::Unavailable } else { FailureKind::Unreached };
         Err(Failure { kind, reason, retry_after: None })
+    }
+
+    /// Dials once, and wraps what comes of it.
+    fn connector<S>(
+        &self,
+        trace: &Arc<DialTrace>,
+        local: Option<IpAddr>,
+        wrap: fn(TcpStream) -> S,
+    ) -> impl tower::Service<
+        http::Uri,
+        Response = TokioIo<S>,
+        Error = std::io::Error,
+        Future: Future<Output = std::io::Result<TokioIo<S>>> + Send,
+    >
+    + Send
+    + 'static
+    + use<S>
+    where
+        S: Send + 'static,
+    {
+        let (endpoint, trace) = (self.endpoint.clone(), Arc::clone(trace));
+        tower::service_fn(move |_: http::Uri| {
+            let (endpoint, trace) = (endpoint.clone(), Arc::clone(&trace));
+            async move {
+                trace.claim()?;
+                let stream = crate::dial::dial(&endpoint, local).await?;
+                trace.note_reached();
+                Ok(TokioIo::new(wrap(stream)))
+            }
+        })
     }
 
     /// A gateway at the other end of pipes.

@@ -28,7 +28,8 @@ use crate::{
     grpc::service::{Flow, Services, report},
     serve::{
         http::{Pages, router},
-        listener::{self, Places},
+        listener,
+        places::Places,
         policy, telemetry,
         workers::{Shutdown, Workers},
     },

@@ -12,7 +12,7 @@ use crate::{
     config::{Config, values::LogFormat},
     gate::Gate,
     grpc::service::Flow,
-    serve::listener::Places,
+    serve::places::Places,
 };
 
 /// Buckets of durations, in seconds.

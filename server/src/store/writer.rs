@@ -36,8 +36,8 @@ use crate::{
 
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
-/// Commits begin so far apart under load, and what comes meanwhile goes with the next. Calls that are parked are admitted one
-/// by one, and would each have a commit of its own.
+/// Commits begin at least so far apart, and what comes meanwhile goes with the next. Calls that are parked are admitted one by
+/// one, and would each have a commit of its own.
 const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
@@ -144,6 +144,13 @@ impl Group {
         self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
     }
 
+    /// Whether it changes nothing.
+    fn is_empty(&self) -> bool {
+        let has_desk = !self.frontiers.is_empty() || self.keys.is_some();
+        let has_grants = !self.changes.is_empty() || !self.heard.is_empty();
+        !has_desk && !has_grants && self.documents.is_empty()
+    }
+
     fn count(&mut self, address: IpAddr, change: i64) {
         *self.counts.entry(address).or_default() += change;
         self.counted += change;
@@ -218,7 +225,6 @@ impl Writer {
         let mut next_at = clock::now();
         while let Ok(first) = queue.recv() {
             std::thread::sleep(next_at.since(clock::now()));
-            next_at = clock::now().offset(COMMIT_EVERY_NS);
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
@@ -231,6 +237,9 @@ impl Writer {
             fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
+            if !group.is_empty() {
+                next_at = began.offset(COMMIT_EVERY_NS);
+            }
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
@@ -434,9 +443,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
-        let has_grants = !group.changes.is_empty() || !group.heard.is_empty();
-        if !has_grants && group.documents.is_empty() && !has_desk {
+        if group.is_empty() {
             return Ok(());
         }
         let write = self.database.begin()?;
