@@ -24,6 +24,8 @@ mod crash_tests;
 mod forgetful_disk;
 #[cfg(test)]
 mod opening_tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use std::{
     io,
