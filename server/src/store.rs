@@ -4,6 +4,7 @@ pub mod courier;
 pub mod database;
 pub mod desk;
 pub mod index;
+pub mod journal;
 pub mod record;
 pub mod tombstone;
 pub mod writer;
@@ -30,7 +31,8 @@ use tokio::sync::oneshot;
 pub use self::{
     courier::Courier,
     database::{Kept, Kind},
-    index::GrantIndex,
+    index::{Change, GrantIndex},
+    journal::{Journal, Revision},
     tombstone::{Ends, Tombstone, Tombstones},
     writer::{ENDED_MAX, Ending, Target},
 };
@@ -97,6 +99,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 pub struct Store {
     commands: SyncSender<Command>,
     grants: Arc<GrantIndex>,
+    journal: Arc<Journal>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
     /// Whether the last group of writes failed, and when one may try again.
@@ -149,7 +152,7 @@ impl Store {
         writer: Writer,
     ) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let is_failing = writer.is_failing();
+        let (journal, is_failing) = (writer.journal(), writer.is_failing());
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -159,12 +162,17 @@ impl Store {
             .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
         let next_try_ns = AtomicI64::new(i64::MIN);
-        Ok(Self { commands, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
+        Ok(Self { commands, grants, journal, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
     pub fn grants(&self) -> &Arc<GrantIndex> {
         &self.grants
+    }
+
+    /// How the living grants change.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Records a grant.
