@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod eventually;
+pub mod rounds;
 
 pub mod binary;
 pub mod browser;
