@@ -28,7 +28,8 @@ use crate::{
     grpc::service::{Flow, Services, report},
     serve::{
         http::{Pages, router},
-        listener::{self, Places},
+        listener,
+        places::Places,
         policy, telemetry,
         workers::{Shutdown, Workers},
     },
@@ -36,6 +37,8 @@ use crate::{
     store::{Store, StoreError},
     upstream::Upstream,
 };
+#[cfg(debug_assertions)]
+use crate::{environment, store::fault};
 
 /// How often expired grants are ended, and histograms kept small.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -82,11 +85,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
         return exit_code::MISCONFIGURED;
     }
     telemetry::log(&config);
+    #[cfg(debug_assertions)]
+    fault::arm(&environment::variables());
     match serve(&config, matches.get_one::<PathBuf>("address-file").map(PathBuf::as_path)) {
         Ok(()) => exit_code::OK,
         Err(failure) => {
             error!(error = %failure, "podgate cannot serve");
-            complain([failure]);
+            let advice = match &failure {
+                ServeError::Store { directory, source } => source.advice(directory),
+                _ => None,
+            };
+            complain([failure.to_string()].into_iter().chain(advice));
             exit_code::FAILED
         }
     }

@@ -57,9 +57,7 @@ struct Standing {
 enum Presence {
     /// It watches.
     Here,
-    /// It has taken its leave: it may go on watching, and nobody waits for it.
-    Left,
-    /// Its connection broke then; it is expected back.
+    /// Its watch ended then; it is expected back.
     Gone(Moment),
     /// It has ended, or come back under another number, or was expected for too long.
     Over,
@@ -130,7 +128,7 @@ impl Enforcers {
     pub fn usage(&self, head: Revision) -> (usize, u64) {
         let known = self.known();
         let here = known.watchers.values().map(|enforcer| *enforcer.standing.borrow());
-        let here = here.filter(|standing| matches!(standing.presence, Presence::Here | Presence::Left));
+        let here = here.filter(|standing| standing.presence == Presence::Here);
         let behind = here.map(|standing| head.0.saturating_sub(standing.reached.0));
         behind.fold((0, 0), |(count, most), behind| (count + 1, most.max(behind)))
     }
@@ -216,11 +214,16 @@ impl Enforcer {
 
 impl Standing {
     fn is_behind(&self, revision: Revision) -> bool {
-        matches!(self.presence, Presence::Here | Presence::Gone(_)) && self.in_force < revision
+        self.presence != Presence::Over && self.in_force < revision
     }
 }
 
 impl Place {
+    /// Whether it is an enforcer, for which others wait.
+    pub fn is_waited_for(&self) -> bool {
+        !self.enforcer.name.is_empty()
+    }
+
     /// Notes how far the watcher has come.
     pub fn note(&self, reached: Revision, in_force: Revision) {
         self.enforcer.standing.send_if_modified(|standing| {
@@ -229,24 +232,147 @@ impl Place {
             is_news
         });
     }
-
-    /// Takes leave: nobody is to wait for this watcher any more, though it may go on watching.
-    pub fn leave(&self) {
-        self.enforcer.set(Presence::Left);
-    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut known = self.all.known();
-        let is_expected = !self.enforcer.name.is_empty()
-            && self.enforcer.standing.borrow().presence == Presence::Here
-            && !self.all.grace.is_zero();
-        if is_expected {
+        if self.is_waited_for() && !self.all.grace.is_zero() {
             self.enforcer.set(Presence::Gone(clock::now()));
         } else {
             known.watchers.remove(&self.number);
             self.enforcer.set(Presence::Over);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use podgate_engine::{
+        grant::{Allowed, Basis, GrantId},
+        subject::{Subject, SubjectKind},
+        time::WallTime,
+    };
+
+    use super::*;
+
+    const DB: &str = "db.shop.svc:3306";
+
+    fn guards(of: &str) -> Guards {
+        Guards::new(None, [of.parse().unwrap()])
+    }
+
+    fn grant() -> Grant {
+        Grant {
+            id: GrantId(1),
+            generation: 1,
+            app: "order".into(),
+            subject: Arc::new(Subject {
+                cluster: "".into(),
+                address: [10, 8, 0, 1].into(),
+                kind: SubjectKind::Host("".into()),
+            }),
+            allowed: Arc::new([Allowed { destination: DB.parse().unwrap(), basis: Basis::Shadow }]),
+            requests: [].into(),
+            admitted_at: Moment::from_nanos(1),
+            created_at: WallTime::from_millis(0),
+            expires_at: WallTime::from_millis(2),
+            revision: 1,
+            shadow: false,
+        }
+    }
+
+    fn enforcers(grace: Duration) -> Arc<Enforcers> {
+        // Started so long ago that nobody is on the way back.
+        Arc::new(Enforcers::new(grace, clock::now().offset(-3_600_000_000_000)))
+    }
+
+    fn is_open(enforcers: &Enforcers, now: Moment) -> bool {
+        matches!(enforcers.awaited(&grant(), Revision(7), now), Awaited::Nobody)
+    }
+
+    #[test]
+    fn who_guards_a_destination_is_waited_for() {
+        let (enforcers, now) = (enforcers(Duration::ZERO), clock::now());
+        let take_in = |name: &str, of| enforcers.take_in(name.into(), guards(of), Revision(6)).unwrap();
+        let _other = take_in("other", "other.shop.svc:3306");
+        let _looks_on = take_in("", DB);
+        assert!(is_open(&enforcers, now));
+        let (one, two) = (take_in("one", DB), take_in("two", DB));
+        assert!(!is_open(&enforcers, now));
+        one.note(Revision(8), Revision(8));
+        assert!(!is_open(&enforcers, now));
+        two.note(Revision(8), Revision(7));
+        assert!(is_open(&enforcers, now));
+        assert_eq!(enforcers.usage(Revision(10)), (4, 4));
+    }
+
+    #[test]
+    fn one_that_is_gone_is_expected_back_for_a_while() {
+        const GRACE: Duration = Duration::from_secs(30);
+        let enforcers = enforcers(GRACE);
+        let take_in = |in_force| enforcers.take_in("db".into(), guards(DB), Revision(in_force)).unwrap();
+        drop(take_in(6));
+        let now = clock::now();
+        enforcers.sweep(now);
+        assert!(!is_open(&enforcers, now));
+        // It comes back with its token, and has to catch up.
+        let back = take_in(6);
+        assert_eq!(enforcers.known().watchers.len(), 1);
+        assert!(!is_open(&enforcers, now));
+        back.note(Revision(7), Revision(7));
+        assert!(is_open(&enforcers, now));
+        drop(back);
+        // One that had it in force has it still.
+        assert!(is_open(&enforcers, now));
+        drop(take_in(0));
+        assert!(!is_open(&enforcers, now));
+        enforcers.sweep(clock::now().offset(GRACE.as_nanos() as i64));
+        assert!(is_open(&enforcers, now));
+        assert!(enforcers.known().watchers.is_empty());
+    }
+
+    #[test]
+    fn after_a_start_all_are_expected_back() {
+        const GRACE: Duration = Duration::from_secs(30);
+        let (now, later) = (clock::now(), clock::now().offset(31_000_000_000));
+        let enforcers = Arc::new(Enforcers::new(GRACE, now));
+        assert!(matches!(enforcers.awaited(&grant(), Revision(7), now), Awaited::Strangers(GRACE)));
+        assert!(is_open(&enforcers, later));
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_when_the_last_one_has_acknowledged() {
+        let enforcers = enforcers(Duration::from_secs(30));
+        let take_in = |name: &str| enforcers.take_in(name.into(), guards(DB), Revision(6)).unwrap();
+        let (one, two) = (take_in("one"), take_in("two"));
+        let waiting = tokio::spawn({
+            let enforcers = Arc::clone(&enforcers);
+            async move { enforcers.in_force(&grant(), Revision(7)).await }
+        });
+        tokio::task::yield_now().await;
+        one.note(Revision(7), Revision(7));
+        drop(two);
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        let two = take_in("two");
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        two.note(Revision(7), Revision(7));
+        waiting.await.unwrap();
+    }
+
+    #[test]
+    fn watchers_are_bounded_with_those_that_are_expected_back() {
+        let enforcers = enforcers(Duration::from_secs(30));
+        let take_in = |name: String| enforcers.take_in(name.into(), guards(DB), Revision(0));
+        let mut places: Vec<_> =
+            (0..WATCHERS_MAX).map(|number| take_in(format!("e{number}")).unwrap()).collect();
+        assert!(matches!(take_in("one more".into()), Err(Refusal::TooManyWatchers)));
+        drop(places.pop());
+        assert!(matches!(take_in("one more".into()), Err(Refusal::TooManyWatchers)));
+        places.push(take_in(format!("e{}", WATCHERS_MAX - 1)).unwrap());
+        enforcers.drain();
+        assert!(matches!(take_in("late".into()), Err(Refusal::Draining)));
     }
 }

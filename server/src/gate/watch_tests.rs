@@ -50,7 +50,7 @@ impl World {
     fn new(changes_max: usize) -> Self {
         let (index, journal) = (GrantIndex::new(&BTreeMap::new()), Journal::default());
         journal.keep(changes_max);
-        Self { index, journal, history: vec![BTreeMap::new()], next: 1 }
+        Self { index, journal, history: vec![BTreeMap::new(); 2], next: 1 }
     }
 
     fn now(&self) -> &BTreeMap<GrantId, Arc<Grant>> {
@@ -210,7 +210,7 @@ fn take(
         match watcher.next(&world.index, &world.journal, NOW) {
             Next::Told(step) => {
                 enforcer.hear(world, watcher, &step);
-                if steps % 2 == 0 && !enforcer.token.is_empty() {
+                if steps.is_multiple_of(2) && !enforcer.token.is_empty() {
                     watcher.acknowledge(&enforcer.token).unwrap();
                 }
             }
@@ -269,18 +269,18 @@ fn nothing_is_in_force_before_a_snapshot_is_acknowledged() {
     while !take(&world, &mut watcher, &mut enforcer, &all(), 1) {
         assert_eq!(watcher.in_force(), Revision(0));
     }
-    assert_eq!(watcher.reached(), Revision(600));
+    assert_eq!(watcher.reached(), Revision(601));
     watcher.acknowledge(&enforcer.token).unwrap();
-    assert_eq!(watcher.in_force(), Revision(600));
+    assert_eq!(watcher.in_force(), Revision(601));
     // A change that is told has to be acknowledged as well; one that is not has not.
     world.commit(&[Changing::Make(1)]);
     assert!(!take(&world, &mut watcher, &mut enforcer, &all(), 1));
-    assert_eq!(watcher.in_force(), Revision(600));
+    assert_eq!(watcher.in_force(), Revision(601));
     world.commit(&[Changing::Make(0)]);
     while !take(&world, &mut watcher, &mut enforcer, &all(), 1) {}
-    assert_eq!((watcher.reached(), watcher.in_force()), (Revision(602), Revision(600)));
+    assert_eq!((watcher.reached(), watcher.in_force()), (Revision(603), Revision(601)));
     watcher.acknowledge(&enforcer.token).unwrap();
-    assert_eq!(watcher.in_force(), Revision(602));
+    assert_eq!(watcher.in_force(), Revision(603));
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn tokens_of_others_are_worth_nothing() {
     assert!(!resumes(Guards::new(None, []), &enforcer.token, &world.journal), "of other guards");
     assert!(!resumes(all(), &enforcer.token, &World::new(1).journal), "of another run");
     assert!(!resumes(all(), &enforcer.token[1..], &world.journal), "cut");
-    let ahead = write_token(watcher.scope, Revision(2));
+    let ahead = write_token(watcher.scope, Revision(3));
     assert!(!resumes(all(), &ahead, &world.journal), "of the future");
     assert_eq!(watcher.acknowledge(&ahead), Err(NeverSent));
     assert_eq!(watcher.acknowledge(&[]), Err(NeverSent));

@@ -127,10 +127,9 @@ impl Watch {
                 () = drained.as_mut() => return Err(Refusal::Draining.into()),
                 request = self.requests.message(), if hears => match request? {
                     Some(request) => self.hear(request)?,
-                    None => {
-                        hears = false;
-                        self.place.leave();
-                    }
+                    // It can acknowledge nothing any more.
+                    None if self.place.is_waited_for() => return Ok(()),
+                    None => hears = false,
                 },
                 permit = sender.reserve(), if waiting == Waiting::ToTake => {
                     let Ok(permit) = permit else { return Ok(()) };

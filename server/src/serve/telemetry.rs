@@ -12,7 +12,7 @@ use crate::{
     config::{Config, values::LogFormat},
     gate::Gate,
     grpc::service::Flow,
-    serve::listener::Places,
+    serve::places::Places,
 };
 
 /// Buckets of durations, in seconds.
@@ -83,6 +83,7 @@ fn describe() {
     describe_gauge!("podgate_calls_in_flight", "Calls being worked on");
     describe_gauge!("podgate_addresses_tracked", "Addresses in the per-IP limiter");
     describe_gauge!("podgate_addresses_overflowed", "Calls counted in the per-IP limiter's shared bucket");
+    describe_gauge!("podgate_store_bytes", "Size of the store's file");
     describe_histogram!("podgate_store_commit_seconds", "Time of a commit of the store");
     describe_histogram!("podgate_store_group_commands", "Writes in one commit of the store");
     describe_gauge!("podgate_watchers", "Enforcers and others that watch grants");
@@ -113,6 +114,9 @@ impl Gauges {
     pub fn update(&self) {
         let (tracked, overflowed) = self.gate.per_ip().usage();
         metrics::gauge!("podgate_grants").set(self.gate.store().grants().len() as f64);
+        if let Some(bytes) = self.gate.store().bytes() {
+            metrics::gauge!("podgate_store_bytes").set(bytes as f64);
+        }
         metrics::gauge!("podgate_connections").set(self.places.held() as f64);
         metrics::gauge!("podgate_calls_in_flight").set(self.flow.in_flight() as f64);
         let (open, no_shows, bytes) = self.gate.booking().usage();

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +28,7 @@ use crate::{
         courier::Courier,
         database::{self, Database, Kept, Kind},
         desk,
+        fault::{self, Stage},
         index::{GrantIndex, PlaceRef, place_of},
         journal::Journal,
         tombstone::Tombstones,
@@ -35,8 +37,8 @@ use crate::{
 
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
-/// Commits begin so far apart under load, and what comes meanwhile goes with the next. Calls that are parked are admitted one
-/// by one, and would each have a commit of its own.
+/// Commits begin at least so far apart, and what comes meanwhile goes with the next. Calls that are parked are admitted one by
+/// one, and would each have a commit of its own.
 const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
@@ -145,6 +147,13 @@ impl Group {
         self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
     }
 
+    /// Whether it changes nothing.
+    fn is_empty(&self) -> bool {
+        let has_desk = !self.frontiers.is_empty() || self.keys.is_some();
+        let has_grants = !self.changes.is_empty() || !self.heard.is_empty();
+        !has_desk && !has_grants && self.documents.is_empty()
+    }
+
     fn count(&mut self, address: IpAddr, change: i64) {
         *self.counts.entry(address).or_default() += change;
         self.counted += change;
@@ -213,6 +222,11 @@ impl Writer {
         Arc::clone(&self.is_failing)
     }
 
+    /// The file that it writes.
+    pub(crate) fn file(&self) -> &Path {
+        self.database.name()
+    }
+
     /// Works until nobody can send any more.
     pub(crate) fn run(mut self, queue: &Receiver<Command>) {
         let commit_seconds = metrics::histogram!("podgate_store_commit_seconds");
@@ -220,7 +234,6 @@ impl Writer {
         let mut next_at = clock::now();
         while let Ok(first) = queue.recv() {
             std::thread::sleep(next_at.since(clock::now()));
-            next_at = clock::now().offset(COMMIT_EVERY_NS);
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
@@ -230,12 +243,17 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
+            if !group.is_empty() {
+                next_at = began.offset(COMMIT_EVERY_NS);
+            }
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    fault::pass(Stage::Committed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
@@ -244,8 +262,10 @@ impl Writer {
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
+                    fault::pass(Stage::Published);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
+                    fault::pass(Stage::Answered);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -432,9 +452,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
-        let has_grants = !group.changes.is_empty() || !group.heard.is_empty();
-        if !has_grants && group.documents.is_empty() && !has_desk {
+        if group.is_empty() {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -459,6 +477,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
+        fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
     }
