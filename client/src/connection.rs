@@ -8,12 +8,8 @@ use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::{Channel, Endpoint as Template};
 
 use crate::{
-    Ask, ClientConfig, Endpoint, Failure, FailureKind, Misconfigured,
-    dial::DialTrace,
-    endpoint::Scheme,
-    first_flight::FirstFlight,
-    status, text,
-    wire::{self, Decided, Terms},
+    ClientConfig, Endpoint, Failure, FailureKind, Misconfigured, call::Call, course::Course, dial::DialTrace,
+    endpoint::Scheme, first_flight::FirstFlight, status, text,
 };
 
 const USER_AGENT: &str = concat!("podgate-client/", env!("CARGO_PKG_VERSION"));
@@ -49,8 +45,8 @@ pub(crate) struct Connection {
 }
 
 /// What came of a call.
-pub(crate) enum Called {
-    Decided(Decided),
+pub(crate) enum Called<T> {
+    Answered(T),
     Failed(Failure),
     /// The connection was gone before anything was sent.
     Lost,
@@ -165,13 +161,16 @@ impl Gateway {
 }
 
 impl Connection {
-    /// Asks once, within `limit`.
-    pub(crate) async fn authorize(mut self, ask: &Ask, limit: Duration, terms: Terms<'_>) -> Called {
-        let mut request = tonic::Request::new(wire::request(ask, terms));
-        request.set_timeout(limit);
-        match timeout(limit, self.client.authorize(request)).await {
-            Ok(Ok(response)) => match wire::decided(ask, response.into_inner()) {
-                Ok(decided) => Called::Decided(decided),
+    /// Calls once, within `limit`.
+    pub(crate) async fn call<C: Call>(
+        mut self,
+        call: &C,
+        course: &Course,
+        limit: Duration,
+    ) -> Called<C::Answer> {
+        match timeout(limit, call.send(&mut self.client, course, limit)).await {
+            Ok(Ok(response)) => match call.read(response.into_inner()) {
+                Ok(answer) => Called::Answered(answer),
                 Err(why) => {
                     Called::Failed(unavailable(format!("the gateway's answer makes no sense: {why}")))
                 }
@@ -179,7 +178,10 @@ impl Connection {
             Ok(Err(_)) if self.trace.was_lost() => Called::Lost,
             // tonic's own timer may win the race against ours, and says so by this code; a gateway has no reason to.
             Ok(Err(status)) if status.code() == tonic::Code::Cancelled => Called::Failed(unanswered(limit)),
-            Ok(Err(status)) => Called::Failed(status::failure(&status)),
+            Ok(Err(status)) => match call.answer_of(&status) {
+                Some(answer) => Called::Answered(answer),
+                None => Called::Failed(status::failure(&status)),
+            },
             Err(_) => Called::Failed(unanswered(limit)),
         }
     }

@@ -8,6 +8,7 @@ pub mod fault;
 pub mod finding;
 pub mod import;
 pub mod index;
+pub mod journal;
 mod line;
 mod medium;
 pub mod offline;
@@ -48,7 +49,8 @@ use tokio::sync::oneshot;
 pub use self::{
     courier::Courier,
     database::{Kept, Kind},
-    index::GrantIndex,
+    index::{Change, GrantIndex},
+    journal::{Journal, Revision},
     tombstone::{Ends, Tombstone, Tombstones},
     writer::{ENDED_MAX, Ending, Target},
 };
@@ -156,6 +158,7 @@ pub struct Store {
     commands: SyncSender<Command>,
     file: PathBuf,
     grants: Arc<GrantIndex>,
+    journal: Arc<Journal>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
     /// Whether the last group of writes failed, and when one may try again.
@@ -210,7 +213,8 @@ impl Store {
 
     fn start(grants: Arc<GrantIndex>, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let (is_failing, file) = (writer.is_failing(), writer.file().to_owned());
+        let (journal, is_failing) = (writer.journal(), writer.is_failing());
+        let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
@@ -220,7 +224,7 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
         let next_try_ns = AtomicI64::new(i64::MIN);
-        Ok(Self { commands, file, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
+        Ok(Self { commands, file, grants, journal, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
@@ -231,6 +235,11 @@ impl Store {
     /// How large the file is, if it is there.
     pub fn bytes(&self) -> Option<u64> {
         std::fs::metadata(&self.file).ok().map(|file| file.len())
+    }
+
+    /// How the living grants change.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Records a grant.

@@ -11,9 +11,11 @@ pub mod browser;
 pub mod home;
 pub mod page;
 
+pub mod agent;
 pub mod gateway;
 pub mod guarded_redis;
 pub mod init;
+pub mod network;
 
 pub mod caller;
 pub mod documents;
@@ -21,6 +23,7 @@ pub mod raw;
 pub mod refusal;
 pub mod requests;
 pub mod turn;
+pub mod watcher;
 pub mod yaml;
 
 pub mod rust_file;

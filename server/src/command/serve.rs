@@ -117,6 +117,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
             (store, kept, Some(Upstream::start(settings, ends)?))
         }
     };
+    store.journal().keep(config.journal_max);
     let files = config.profiles.is_none().then(Documents::default);
     let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults);
     let gate = Arc::new(Gate::new(config, store, &kept.desk, policies).with_upstream(upstream));
@@ -160,6 +161,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         report(&health, ServingStatus::NotServing).await;
         accepting.abort();
         flow.drain();
+        gate.enforcers().drain();
         ending.send_replace(Shutdown::Draining(config.drain_timeout));
         let joined = tokio::task::spawn_blocking(move || workers.join()).await;
         if let Err(failure) = joined {
@@ -267,6 +269,7 @@ async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::Prometheu
                 let shards = gate.per_ip().evict(shard, clock::now());
                 shard = (shard + 1) % shards;
                 gate.booking().sweep();
+                gate.enforcers().sweep(clock::now());
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();

@@ -86,6 +86,11 @@ fn describe() {
     describe_gauge!("podgate_store_bytes", "Size of the store's file");
     describe_histogram!("podgate_store_commit_seconds", "Time of a commit of the store");
     describe_histogram!("podgate_store_group_commands", "Writes in one commit of the store");
+    describe_gauge!("podgate_watchers", "Enforcers and others that watch grants");
+    describe_gauge!("podgate_watch_lag", "Changes that the watcher furthest behind has not been told of");
+    describe_gauge!("podgate_journal_changes", "Changes of grants kept for those that watch");
+    describe_counter!("podgate_watch_snapshots_total", "Snapshots begun for watchers, by why");
+    describe_counter!("podgate_barriers_total", "Grants that waited for enforcers, by what came of it");
     describe_counter!("podgate_upstream_calls_total", "Calls of the upstream, by call and result");
     describe_counter!("podgate_upstream_grants_total", "Grants that the upstream was told of, by result");
     describe_gauge!("podgate_upstream_pending", "Grants and ends that the upstream has not acknowledged");
@@ -121,6 +126,11 @@ impl Gauges {
         metrics::gauge!("podgate_no_shows").set(no_shows as f64);
         metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
         metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
+        let journal = self.gate.store().journal();
+        let (watchers, lag) = self.gate.enforcers().usage(journal.head());
+        metrics::gauge!("podgate_watchers").set(watchers as f64);
+        metrics::gauge!("podgate_watch_lag").set(lag as f64);
+        metrics::gauge!("podgate_journal_changes").set(journal.len() as f64);
         if let Some(upstream) = self.gate.upstream() {
             metrics::gauge!("podgate_upstream_pending").set(upstream.intake().pending() as f64);
             metrics::gauge!("podgate_upstream_breaker").set(f64::from(upstream.intake().breaker_phase()));

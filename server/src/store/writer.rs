@@ -30,6 +30,7 @@ use crate::{
         desk,
         fault::{self, Stage},
         index::{GrantIndex, PlaceRef, place_of},
+        journal::Journal,
         tombstone::Tombstones,
     },
 };
@@ -98,6 +99,8 @@ pub enum Target {
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
+    /// For whoever follows the index.
+    journal: Arc<Journal>,
     next_grant: GrantId,
     grants_max: usize,
     /// Living grants of each address, whatever the cluster that its callers name.
@@ -192,6 +195,7 @@ impl Writer {
         Self {
             database,
             index,
+            journal: Arc::default(),
             next_grant,
             grants_max,
             by_address,
@@ -206,6 +210,11 @@ impl Writer {
     /// Remembers the ends of grants in these.
     pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
         Self { tombstones: Some(tombstones), ..self }
+    }
+
+    /// Where what it commits can be followed.
+    pub(crate) fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.journal)
     }
 
     /// Whether the last group of writes failed, as others may see it.
@@ -249,7 +258,7 @@ impl Writer {
                         info!("the store writes again");
                     }
                     self.settle(&mut group);
-                    self.index.publish(group.places.into_iter(), group.changes.into_iter());
+                    self.journal.publish(&self.index, group.places, group.changes);
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
