@@ -21,7 +21,7 @@ pub(crate) enum Entry {
     /// How far an app's slots may have been told.
     Frontier(Frontier),
     /// A grant.
-    Grant(GrantId, GrantRecord),
+    Grant(GrantId, Box<GrantRecord>),
     /// The end of a grant that the upstream has not heard of.
     End(GrantId, TombstoneRecord),
 }
@@ -62,7 +62,7 @@ impl Contents {
     /// Tables that this podgate does not know.
     pub(crate) fn unknown_tables(&self) -> Result<Vec<String>, StoreError> {
         let documents = Kind::ALL.map(Kind::table);
-        let documents = documents.iter().map(|table| table.name());
+        let documents = documents.iter().map(redb::TableHandle::name);
         let known: Vec<&str> = documents
             .chain([GRANTS.name(), META.name(), DESK.name(), FRONTIERS.name(), TOMBSTONES.name()])
             .collect();
@@ -92,7 +92,7 @@ impl Contents {
             let read = decode::<GrantRecord>(bytes.value())
                 .and_then(|decoded| record::from_record(id, decoded.clone()).map(|_| decoded));
             each(match read {
-                Ok(decoded) => Ok(Entry::Grant(id, decoded)),
+                Ok(decoded) => Ok(Entry::Grant(id, Box::new(decoded))),
                 Err(why) => Err(StoreError::Record { table: "grants", key: id.to_string(), why }),
             })?;
         }

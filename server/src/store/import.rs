@@ -232,7 +232,7 @@ impl Reading<'_> {
             }
             Entry::Grant(id, kept) => {
                 let bytes = kept.encode_to_vec();
-                record::from_record(id, kept).map_err(|why| fault(format!("grant: {why}")))?;
+                record::from_record(id, *kept).map_err(|why| fault(format!("grant: {why}")))?;
                 if id >= next {
                     return Err(fault(format!("grant.id: {id} is not before header.next_grant {next}")));
                 }

@@ -167,7 +167,7 @@ impl TryFrom<Entry> for Line {
             Entry::Frontier(Frontier { app, at_ns, interval_ns }) => {
                 Self::Frontier(FrontierLine { app, at_ns, interval_ns })
             }
-            Entry::Grant(id, record) => Self::Grant(Box::new(grant::grant_line(id, record)?)),
+            Entry::Grant(id, record) => Self::Grant(Box::new(grant::grant_line(id, *record)?)),
             Entry::End(id, TombstoneRecord { generation, app, cluster, address }) => {
                 Self::End(EndLine { id: Text(id), generation, app, cluster, address: to_address(&address)? })
             }

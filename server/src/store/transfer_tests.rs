@@ -310,7 +310,7 @@ fn grant() -> impl Strategy<Value = GrantRecord> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        (any::<u64>(), grant()).prop_map(|(id, record)| Entry::Grant(GrantId(id), record)),
+        (any::<u64>(), grant()).prop_map(|(id, record)| Entry::Grant(GrantId(id), Box::new(record))),
         (any::<bool>(), ".*", any::<Vec<u8>>()).prop_map(|(is_profile, name, bytes)| {
             Entry::Document(if is_profile { Kind::Profile } else { Kind::CommonPorts }, name, bytes)
         }),

@@ -131,7 +131,7 @@ impl From<GrantLine> for Entry {
             policy_revision: line.policy_revision.0.0,
             shadow: line.shadow,
         };
-        Self::Grant(line.id.0, record)
+        Self::Grant(line.id.0, Box::new(record))
     }
 }
 
