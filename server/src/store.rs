@@ -213,7 +213,7 @@ impl Store {
 
     fn start(grants: Arc<GrantIndex>, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let (journal, is_failing) = (writer.journal(), writer.is_failing());
+        let (journal, is_failing) = (Arc::clone(&writer.journal), writer.is_failing());
         let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())

@@ -99,8 +99,7 @@ pub enum Target {
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
-    /// For whoever follows the index.
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
     next_grant: GrantId,
     grants_max: usize,
     /// Living grants of each address, whatever the cluster that its callers name.
@@ -210,11 +209,6 @@ impl Writer {
     /// Remembers the ends of grants in these.
     pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
         Self { tombstones: Some(tombstones), ..self }
-    }
-
-    /// Where what it commits can be followed.
-    pub(crate) fn journal(&self) -> Arc<Journal> {
-        Arc::clone(&self.journal)
     }
 
     /// Whether the last group of writes failed, as others may see it.
