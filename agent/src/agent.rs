@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use crate::{
     books::{Books, Completeness, Step},
     clock,
-    gateway::{Gateway, Start, Told, Watch, WatchEnd},
+    gateway::{Gateway, Message, Start, Watch, WatchEnd},
     kernel::{Kernel, KernelError},
     log::causes,
 };
@@ -97,8 +97,8 @@ impl Agent {
     pub(crate) async fn once(mut self) -> Result<(), OnceError> {
         let mut watch = self.gateway.watch(Vec::new()).await?;
         while self.books.completeness() == Completeness::Unknown {
-            for told in watch.next(&self.gateway.guards).await? {
-                self.books.take(told.step).map_err(WatchEnd::from)?;
+            for message in watch.next(&self.gateway.guards).await? {
+                self.books.take(message.step).map_err(WatchEnd::from)?;
             }
         }
         self.settle().await?;
@@ -139,13 +139,13 @@ impl Agent {
     }
 
     /// Puts steps in force, and acknowledges them.
-    async fn take(&mut self, told: Vec<Told>, watch: &Watch) -> Result<(), WatchEnd> {
+    async fn take(&mut self, told: Vec<Message>, watch: &Watch) -> Result<(), WatchEnd> {
         let mut last = None;
-        for Told { step, resume_token, revision } in told {
+        for Message { step, resume_token, revision } in told {
             match step {
                 // Nothing of a snapshot is in force before its end.
                 Step::Snapshot(_) => {}
-                Step::SnapshotEnd(_) | Step::Delta { .. } | Step::Heartbeat => last = Some(resume_token),
+                Step::SnapshotEnd(_) | Step::Delta(_) | Step::Heartbeat => last = Some(resume_token),
             }
             self.books.take(step)?;
             self.revision = revision;

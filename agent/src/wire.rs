@@ -11,7 +11,7 @@ use podgate_proto::v1;
 use tracing::error;
 
 use crate::{
-    books::Step,
+    books::{Step, Told},
     door::Door,
     guards::Guards,
     ledger::{Holding, Removal},
@@ -39,18 +39,20 @@ pub(crate) enum Nonsense {
 /// A step of the watch.
 pub(crate) fn step(message: &v1::GrantServiceWatchResponse, guards: &Guards) -> Result<Step, Nonsense> {
     let kind = v1::WatchStep::try_from(message.step).map_err(|_| Nonsense::Step(message.step))?;
-    let upserts =
-        || message.upserts.iter().map(|grant| holding(grant, guards)).collect::<Result<Vec<_>, _>>();
     match kind {
         v1::WatchStep::Unspecified => Err(Nonsense::Step(message.step)),
-        v1::WatchStep::Snapshot => Ok(Step::Snapshot(upserts()?)),
-        v1::WatchStep::SnapshotEnd => Ok(Step::SnapshotEnd(upserts()?)),
-        v1::WatchStep::Delta => {
-            let removals = message.removals.iter().map(removal).collect::<Result<_, _>>()?;
-            Ok(Step::Delta { upserts: upserts()?, removals })
-        }
+        v1::WatchStep::Snapshot => Ok(Step::Snapshot(told(message, guards)?)),
+        v1::WatchStep::SnapshotEnd => Ok(Step::SnapshotEnd(told(message, guards)?)),
+        v1::WatchStep::Delta => Ok(Step::Delta(told(message, guards)?)),
         v1::WatchStep::Heartbeat => Ok(Step::Heartbeat),
     }
+}
+
+fn told(message: &v1::GrantServiceWatchResponse, guards: &Guards) -> Result<Told, Nonsense> {
+    Ok(Told {
+        upserts: message.upserts.iter().map(|grant| holding(grant, guards)).collect::<Result<_, _>>()?,
+        removals: message.removals.iter().map(removal).collect::<Result<_, _>>()?,
+    })
 }
 
 fn grant_id(text: &str) -> Result<GrantId, Nonsense> {
