@@ -237,7 +237,8 @@ impl Store {
 
     fn start(kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let (grants, journal, is_failing) = (writer.index(), writer.journal(), writer.is_failing());
+        let (grants, journal) = (writer.index(), Arc::clone(&writer.journal));
+        let is_failing = writer.is_failing();
         let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())

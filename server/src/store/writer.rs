@@ -44,8 +44,7 @@ pub const ENDED_MAX: u32 = 100_000;
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
-    /// For whoever follows the index.
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
     /// The number of the next grant, or of the next end of one.
     next_grant: GrantId,
     rules: Rules,
@@ -109,11 +108,6 @@ impl Writer {
     /// Remembers the ends of grants in these.
     pub(crate) fn remembering(self, tombstones: Arc<Tombstones>) -> Self {
         Self { tombstones: Some(tombstones), ..self }
-    }
-
-    /// Where what it commits can be followed.
-    pub(crate) fn journal(&self) -> Arc<Journal> {
-        Arc::clone(&self.journal)
     }
 
     /// The living grants, as others may see them.
