@@ -6,7 +6,9 @@ pub mod documents;
 pub mod grants;
 pub mod in_force;
 mod lanes;
+pub mod passage;
 pub mod policies;
+mod rates;
 pub mod refusal;
 pub mod upstream;
 

@@ -10,6 +10,7 @@ pub mod browser;
 pub mod home;
 pub mod page;
 
+pub mod envoy;
 pub mod gateway;
 pub mod guarded_redis;
 pub mod init;
