@@ -5,10 +5,13 @@ use std::error::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{Failure, FailureKind, text};
+use crate::{Failure, FailureKind, Renewal, text};
 
 /// Most field violations that a reason repeats.
 const VIOLATIONS_MAX: usize = 4;
+
+/// The `ErrorInfo.reason` for a pod whose address another one has.
+const POD_SUPERSEDED: &str = "POD_SUPERSEDED";
 
 /// What a failed call means.
 pub(crate) fn failure(status: &Status) -> Failure {
@@ -17,6 +20,15 @@ pub(crate) fn failure(status: &Status) -> Failure {
         reason: text::shown(&reason(status)),
         retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
     }
+}
+
+/// The end of a lease that was to be renewed or given back, where the status tells of one.
+pub(crate) fn end_of_lease(status: &Status) -> Option<Renewal> {
+    let reason = status.get_details_error_info().map(|info| info.reason);
+    if reason.as_deref() == Some(POD_SUPERSEDED) {
+        return Some(Renewal::Superseded);
+    }
+    (status.code() == Code::NotFound).then_some(Renewal::Gone)
 }
 
 fn kind(code: Code) -> FailureKind {

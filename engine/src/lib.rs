@@ -35,6 +35,7 @@ pub mod desk;
 pub mod ticket;
 
 pub mod grant;
+pub mod guard;
 pub mod lease;
 
 pub mod digest;

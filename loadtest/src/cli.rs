@@ -88,6 +88,9 @@ pub struct BenchArgs {
     /// Addresses that the gateway has seen, and tracks, before the measurement.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub addresses: u32,
+    /// Grants that the gateway holds before the measurement, each of a pod at an address of its own; mode check asks for these.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub grants: u32,
     /// Seed of addresses and uids.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub seed: u64,

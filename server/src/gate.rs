@@ -1,8 +1,10 @@
 //! The gate: joins policy, limits and store into answers. Knows no gRPC.
 
 pub mod authorize;
+pub mod barrier;
 pub mod booking;
 pub mod documents;
+pub mod enforcers;
 pub mod grants;
 pub mod in_force;
 mod lanes;
@@ -11,8 +13,9 @@ pub mod policies;
 mod rates;
 pub mod refusal;
 pub mod upstream;
+pub mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use podgate_engine::desk::REMAINING_MIN;
 
@@ -20,6 +23,7 @@ pub use self::{
     authorize::{Appointments, Asked, Authorized, Explained, Outcome, Patience},
     booking::Booking,
     documents::{Applied, DocumentError},
+    enforcers::Enforcers,
     in_force::InForce,
     policies::Policies,
     refusal::Refusal,
@@ -42,6 +46,7 @@ pub struct Gate {
     booking: Booking,
     lanes: Lanes,
     store: Store,
+    enforcers: Arc<Enforcers>,
     upstream: Option<Upstream>,
     outcomes: authorize::Outcomes,
 }
@@ -55,6 +60,7 @@ impl Gate {
             booking: Booking::new(config, kept),
             lanes: Lanes::new(),
             store,
+            enforcers: Arc::new(Enforcers::new(config.enforcer_grace, clock::now())),
             upstream: None,
             outcomes: authorize::Outcomes::new(),
         }
@@ -78,6 +84,11 @@ impl Gate {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Who watches.
+    pub fn enforcers(&self) -> &Enforcers {
+        &self.enforcers
     }
 
     /// Lets a call pass that has time left and comes from an address with calls left.

@@ -9,6 +9,7 @@ pub mod grants;
 pub mod service;
 pub mod status;
 pub mod timeout;
+pub mod watch;
 
 use tonic::{Request, Status};
 

@@ -1,12 +1,31 @@
 //! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
 
+mod contents;
 pub mod courier;
 pub mod database;
 pub mod desk;
+pub mod fault;
+pub mod finding;
+pub mod import;
 pub mod index;
+pub mod journal;
+mod line;
+mod medium;
+pub mod offline;
 pub mod record;
+pub mod recovery;
+mod schema;
 pub mod tombstone;
 pub mod writer;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod forgetful_disk;
+#[cfg(test)]
+mod opening_tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use std::{
     io,
@@ -30,12 +49,17 @@ use tokio::sync::oneshot;
 pub use self::{
     courier::Courier,
     database::{Kept, Kind},
-    index::GrantIndex,
+    index::{Change, GrantIndex},
+    journal::{Journal, Revision},
     tombstone::{Ends, Tombstone, Tombstones},
     writer::{ENDED_MAX, Ending, Target},
 };
 use crate::{
-    store::writer::{Command, Writer},
+    store::{
+        database::Database,
+        finding::Finding,
+        writer::{Command, Writer},
+    },
     vital::Vital,
 };
 
@@ -56,6 +80,20 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// There is none.
+    #[error("there is no store: {0} does not exist")]
+    Missing(PathBuf),
+    /// Something else lies in its place, or it is damaged.
+    #[error("{file} cannot be opened as a store: {finding}")]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        finding: Finding,
+    },
+    /// Its thread cannot be started.
+    #[error("the store's thread cannot be started: {0}")]
+    Thread(io::Error),
     /// Another process has it open.
     #[error("the store {0} is open in another process; each gateway needs a store of its own")]
     InUse(PathBuf),
@@ -86,6 +124,28 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What can be done about it, where it is the store of this directory.
+    pub fn advice(&self, directory: &std::path::Path) -> Option<String> {
+        let directory = directory.display();
+        match self {
+            Self::Unusable { finding: Finding::FileFormat(_) | Finding::Schema { .. }, .. } => {
+                Some("nothing was changed; it is read by the podgate that wrote it, whose `podgate store export` can be imported".to_owned())
+            }
+            Self::Unusable { .. } => Some(format!(
+                "nothing was made anew in its place; move it away and restore an export: `podgate store import {directory} \
+                 FILE` (docs/operations.md, \"Store\")"
+            )),
+            Self::Record { .. } => Some(format!(
+                "`podgate store check {directory}` tells all that cannot be read, and `podgate store export \
+                 --skip-unreadable` saves the rest"
+            )),
+            Self::InUse(_) => Some("stop the gateway that serves it first".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         Self::Database(Arc::new(error.into()))
@@ -96,7 +156,9 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 #[derive(Debug)]
 pub struct Store {
     commands: SyncSender<Command>,
+    file: PathBuf,
     grants: Arc<GrantIndex>,
+    journal: Arc<Journal>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
     /// Whether the last group of writes failed, and when one may try again.
@@ -122,10 +184,17 @@ pub type Pending<T> = oneshot::Receiver<Result<T, StoreError>>;
 impl Store {
     /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
     pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
-        let (mut database, kept) = database::Database::open(directory)?;
+        Self::over(Database::open(directory)?, grants_max)
+    }
+
+    /// Serves an open database.
+    pub(crate) fn over(
+        (mut database, kept): (Database, Kept),
+        grants_max: usize,
+    ) -> Result<(Self, Kept), StoreError> {
         let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
         let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
-        Ok((Self::start(directory, grants, &kept, writer)?, kept))
+        Ok((Self::start(grants, &kept, writer)?, kept))
     }
 
     /// The same for a gateway whose ended grants somebody must hear of: remembers each end until it is acknowledged.
@@ -133,38 +202,44 @@ impl Store {
         directory: &std::path::Path,
         grants_max: usize,
     ) -> Result<(Self, Kept, Ends), StoreError> {
-        let (mut database, kept) = database::Database::open(directory)?;
+        let (mut database, kept) = Database::open(directory)?;
         let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
         let tombstones = Arc::new(Tombstones::load(&mut database)?);
         let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
-        let store = Self::start(directory, grants, &kept, writer.remembering(Arc::clone(&tombstones)))?;
+        let store = Self::start(grants, &kept, writer.remembering(Arc::clone(&tombstones)))?;
         let ends = Ends { tombstones, grants: Arc::clone(&store.grants), commands: store.commands.clone() };
         Ok((store, kept, ends))
     }
 
-    fn start(
-        directory: &std::path::Path,
-        grants: Arc<GrantIndex>,
-        kept: &Kept,
-        writer: Writer,
-    ) -> Result<Self, StoreError> {
+    fn start(grants: Arc<GrantIndex>, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let is_failing = writer.is_failing();
+        let (journal, is_failing) = (writer.journal(), writer.is_failing());
+        let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
                 let _vital = Vital("store");
                 writer.run(&queue);
             })
-            .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
+            .map_err(StoreError::Thread)?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
         let next_try_ns = AtomicI64::new(i64::MIN);
-        Ok(Self { commands, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
+        Ok(Self { commands, file, grants, journal, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
     pub fn grants(&self) -> &Arc<GrantIndex> {
         &self.grants
+    }
+
+    /// How large the file is, if it is there.
+    pub fn bytes(&self) -> Option<u64> {
+        std::fs::metadata(&self.file).ok().map(|file| file.len())
+    }
+
+    /// How the living grants change.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Records a grant.

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod eventually;
+pub mod rounds;
 
 pub mod binary;
 pub mod browser;
@@ -21,6 +22,7 @@ pub mod raw;
 pub mod refusal;
 pub mod requests;
 pub mod turn;
+pub mod watcher;
 pub mod yaml;
 
 pub mod rust_file;

@@ -53,6 +53,10 @@ pub struct Config {
     pub desk: DeskLimits,
     /// Most living grants.
     pub grants_max: usize,
+    /// Most changes of grants that are kept for watchers.
+    pub journal_max: usize,
+    /// How long an enforcer whose watch broke off is waited for.
+    pub enforcer_grace: Duration,
     /// Limits on connections and calls.
     pub connections: Connections,
     /// What profiles leave out.
@@ -168,6 +172,8 @@ impl Values<'_> {
                 bookings_max: self.number("limits.bookings", 1, 100_000_000),
             },
             grants_max: self.number("limits.grants", 1, 100_000_000),
+            journal_max: self.number("limits.journal", 1, 16_777_216),
+            enforcer_grace: self.duration("enforcers.grace", (Duration::ZERO, Duration::from_secs(600))),
             connections: Connections {
                 max: self.number("limits.connections.max", 1, 1_000_000),
                 per_address: self.number("limits.connections.perAddress", 1, 1_000_000),

@@ -1,19 +1,17 @@
 //! A connection that an enforcer holds in its hands: from where it comes, and what its sender has to be granted for it to
 //! pass.
 
-use std::{net::IpAddr, str::FromStr};
+use std::net::IpAddr;
 
 use podgate_engine::{
-    destination::Destination, fault::Unreadable, grant::Grant, host::HostPattern, subject::SubjectKind,
+    destination::Destination, fault::Unreadable, grant::Grant, guard::GUARDS_MAX, host::HostPattern,
+    subject::SubjectKind,
 };
 
 use crate::{
     authn::Caller,
     gate::{Gate, Refusal, grants::Checked, require_operator},
 };
-
-/// Most destinations that one enforcer says it guards.
-pub const GUARDS_MAX: usize = 64;
 
 /// A connection at an enforcer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +26,8 @@ pub struct Passage {
     pub arrived: Destination,
     /// The name that its sender put into the TLS handshake.
     pub server_name: Option<Box<str>>,
-    /// What the enforcer guards.
-    pub guards: Guards,
+    /// What the enforcer guards, as its configuration says.
+    pub guards: Box<[Destination]>,
 }
 
 impl Passage {
@@ -42,8 +40,8 @@ impl Passage {
     ///   send the connection where the handshake says;
     /// - a network is where the connection arrived, if that is inside.
     fn destinations(&self) -> impl Iterator<Item = Destination> {
-        let arrived = self.guards.0.is_empty().then(|| self.arrived.clone());
-        arrived.into_iter().chain(self.guards.0.iter().filter_map(|guard| self.destination(guard)))
+        let arrived = self.guards.is_empty().then(|| self.arrived.clone());
+        arrived.into_iter().chain(self.guards.iter().filter_map(|guard| self.destination(guard)))
     }
 
     fn destination(&self, guard: &Destination) -> Option<Destination> {
@@ -62,27 +60,17 @@ impl Passage {
     }
 }
 
-/// What an enforcer guards, as its configuration says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Guards(Box<[Destination]>);
-
-impl FromStr for Guards {
-    type Err = Unreadable;
-
-    /// Reads destinations, parted by commas or spaces.
-    fn from_str(text: &str) -> Result<Self, Unreadable> {
-        let words = || text.split([',', ' ', '\t']).filter(|word| !word.is_empty());
-        let count = words().count();
-        if count > GUARDS_MAX {
-            return Err(Unreadable(format!("{count} destinations; expected at most {GUARDS_MAX}")));
-        }
-        if count == 0 {
-            return Err(Unreadable(
-                "names no destination; expected one such as `mysql.db.svc:3306`".to_owned(),
-            ));
-        }
-        words().map(str::parse).collect::<Result<_, _>>().map(Self)
+/// Reads what an enforcer guards: destinations, parted by commas or spaces.
+pub fn parse_guards(text: &str) -> Result<Box<[Destination]>, Unreadable> {
+    let words = || text.split([',', ' ', '\t']).filter(|word| !word.is_empty());
+    let count = words().count();
+    if count > GUARDS_MAX {
+        return Err(Unreadable(format!("{count} destinations; expected at most {GUARDS_MAX}")));
     }
+    if count == 0 {
+        return Err(Unreadable("names no destination; expected one such as `mysql.db.svc:3306`".to_owned()));
+    }
+    words().map(str::parse).collect()
 }
 
 /// A service account that the enforcer has seen proven, by the certificate of the connection.
@@ -142,7 +130,7 @@ mod tests {
             workload: None,
             arrived: arrived.parse().unwrap(),
             server_name: server_name.map(Into::into),
-            guards: if guards.is_empty() { Guards::default() } else { guards.parse().unwrap() },
+            guards: if guards.is_empty() { Box::default() } else { parse_guards(guards).unwrap() },
         };
         passage.destinations().map(|destination| destination.to_string()).collect()
     }
@@ -181,9 +169,9 @@ mod tests {
 
     #[test]
     fn guards_are_bounded_and_no_word_is_passed_over() {
-        assert!("a:1 b:2,c:3".parse::<Guards>().is_ok_and(|guards| guards.0.len() == 3));
+        assert!(parse_guards("a:1 b:2,c:3").is_ok_and(|guards| guards.len() == 3));
         for text in ["", " , ", "a:1,b", "a:1,b:x", &"a:1,".repeat(GUARDS_MAX + 1)] {
-            assert!(text.parse::<Guards>().is_err(), "{text:?}");
+            assert!(parse_guards(text).is_err(), "{text:?}");
         }
     }
 

@@ -46,6 +46,9 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::AddressNotProven(_) => (Code::PermissionDenied, "ADDRESS_NOT_PROVEN"),
         Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
         Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
+        Refusal::EnforcersPending => (Code::Unavailable, "ENFORCERS_PENDING"),
+        Refusal::TooManyWatchers => (Code::ResourceExhausted, "WATCHERS_FULL"),
+        Refusal::Outrun => (Code::Unavailable, "WATCH_OUTRUN"),
         Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
         Refusal::Draining => (Code::Unavailable, "DRAINING"),
         Refusal::Store(StoreError::Full) => (Code::ResourceExhausted, "GRANTS_FULL"),
@@ -83,6 +86,9 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
             details.set_retry_info(Some(spread(UPSTREAM_REFUSED_MIN)));
         }
         Refusal::NoPolicy
+        | Refusal::EnforcersPending
+        | Refusal::TooManyWatchers
+        | Refusal::Outrun
         | Refusal::Overloaded
         | Refusal::Draining
         | Refusal::Store(_)

@@ -32,19 +32,23 @@ struct ById {
 }
 
 impl ById {
-    fn put(&mut self, grant: &Arc<Grant>) {
+    /// Puts a grant in force; returns what it was before.
+    fn put(&mut self, grant: &Arc<Grant>) -> Option<Arc<Grant>> {
         self.ends.insert((grant.expires_at, grant.id));
-        if let Some(before) = self.grants.insert(grant.id, Arc::clone(grant))
+        let before = self.grants.insert(grant.id, Arc::clone(grant));
+        if let Some(before) = &before
             && before.expires_at != grant.expires_at
         {
             self.ends.remove(&(before.expires_at, before.id));
         }
+        before
     }
 
-    fn remove(&mut self, id: GrantId) {
-        if let Some(before) = self.grants.remove(&id) {
-            self.ends.remove(&(before.expires_at, id));
-        }
+    /// Takes a grant away; returns what it was.
+    fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
+        let before = self.grants.remove(&id)?;
+        self.ends.remove(&(before.expires_at, id));
+        Some(before)
     }
 }
 
@@ -167,11 +171,12 @@ impl GrantIndex {
         over.filter_map(|(_, id)| by_id.grants.get(id)).take(most).cloned().collect()
     }
 
-    /// Puts a committed group of changes in force.
+    /// Puts a committed group of changes in force, and tells each with what it changed.
     pub(crate) fn publish(
         &self,
         places: impl Iterator<Item = (Place, Vec<Arc<Grant>>)>,
         changes: impl Iterator<Item = (GrantId, Option<Arc<Grant>>)>,
+        mut told: impl FnMut(Change),
     ) {
         let map = self.by_place.pin();
         for (place, grants) in places {
@@ -183,12 +188,22 @@ impl GrantIndex {
         }
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         for (id, change) in changes {
-            match change {
-                Some(grant) => by_id.put(&grant),
+            let before = match &change {
+                Some(grant) => by_id.put(grant),
                 None => by_id.remove(id),
-            }
+            };
+            told(Change { before, after: change });
         }
     }
+}
+
+/// What became of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The grant as it was; none: it is new.
+    pub before: Option<Arc<Grant>>,
+    /// The grant as it is; none: it has ended.
+    pub after: Option<Arc<Grant>>,
 }
 
 /// Where a grant lies.

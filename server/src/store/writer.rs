@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -27,15 +28,17 @@ use crate::{
         courier::Courier,
         database::{self, Database, Kept, Kind},
         desk,
+        fault::{self, Stage},
         index::{GrantIndex, PlaceRef, place_of},
+        journal::Journal,
         tombstone::Tombstones,
     },
 };
 
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
-/// Commits begin so far apart under load, and what comes meanwhile goes with the next. Calls that are parked are admitted one
-/// by one, and would each have a commit of its own.
+/// Commits begin at least so far apart, and what comes meanwhile goes with the next. Calls that are parked are admitted one by
+/// one, and would each have a commit of its own.
 const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
@@ -96,6 +99,8 @@ pub enum Target {
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
+    /// For whoever follows the index.
+    journal: Arc<Journal>,
     next_grant: GrantId,
     grants_max: usize,
     /// Living grants of each address, whatever the cluster that its callers name.
@@ -142,6 +147,13 @@ impl Group {
         self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
     }
 
+    /// Whether it changes nothing.
+    fn is_empty(&self) -> bool {
+        let has_desk = !self.frontiers.is_empty() || self.keys.is_some();
+        let has_grants = !self.changes.is_empty() || !self.heard.is_empty();
+        !has_desk && !has_grants && self.documents.is_empty()
+    }
+
     fn count(&mut self, address: IpAddr, change: i64) {
         *self.counts.entry(address).or_default() += change;
         self.counted += change;
@@ -183,6 +195,7 @@ impl Writer {
         Self {
             database,
             index,
+            journal: Arc::default(),
             next_grant,
             grants_max,
             by_address,
@@ -199,9 +212,19 @@ impl Writer {
         Self { tombstones: Some(tombstones), ..self }
     }
 
+    /// Where what it commits can be followed.
+    pub(crate) fn journal(&self) -> Arc<Journal> {
+        Arc::clone(&self.journal)
+    }
+
     /// Whether the last group of writes failed, as others may see it.
     pub(crate) fn is_failing(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_failing)
+    }
+
+    /// The file that it writes.
+    pub(crate) fn file(&self) -> &Path {
+        self.database.name()
     }
 
     /// Works until nobody can send any more.
@@ -211,7 +234,6 @@ impl Writer {
         let mut next_at = clock::now();
         while let Ok(first) = queue.recv() {
             std::thread::sleep(next_at.since(clock::now()));
-            next_at = clock::now().offset(COMMIT_EVERY_NS);
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
@@ -221,22 +243,29 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
+            if !group.is_empty() {
+                next_at = began.offset(COMMIT_EVERY_NS);
+            }
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    fault::pass(Stage::Committed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
                     self.settle(&mut group);
-                    self.index.publish(group.places.into_iter(), group.changes.into_iter());
+                    self.journal.publish(&self.index, group.places, group.changes);
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
+                    fault::pass(Stage::Published);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
+                    fault::pass(Stage::Answered);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -423,9 +452,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
-        let has_grants = !group.changes.is_empty() || !group.heard.is_empty();
-        if !has_grants && group.documents.is_empty() && !has_desk {
+        if group.is_empty() {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -450,6 +477,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
+        fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
     }

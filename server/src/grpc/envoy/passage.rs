@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use crate::{
     gate::{
         Refusal,
-        passage::{Guards, Passage, Workload},
+        passage::{Passage, Workload, parse_guards},
     },
     grpc::convert::fields::Fields,
 };
@@ -28,7 +28,7 @@ const GUARDS: &str = "podgate-guards";
 /// Says which cluster the pods are of that it sees; the same way.
 const CLUSTER: &str = "podgate-cluster";
 /// Longest list of what one Envoy guards, in bytes.
-const GUARDS_BYTES_MAX: usize = 4_096;
+const GUARDS_BYTES_MAX: usize = 8_192;
 /// Longest principal that is read, in bytes.
 const PRINCIPAL_BYTES_MAX: usize = 2_048;
 
@@ -76,7 +76,7 @@ pub(crate) fn read(
             fields.violation(place, format!("expected at most {GUARDS_BYTES_MAX} bytes"));
             return None;
         }
-        fields.keep(place, text.parse::<Guards>())
+        fields.keep(place, parse_guards(&text))
     });
     let cluster = setting(&mut fields, metadata, &attributes, CLUSTER);
     let cluster = cluster.map(|(place, text)| fields.word(&place, text, 63));
