@@ -290,6 +290,7 @@ async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::Prometheu
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();
+                gate.policies().rates().sweep();
                 if let Err(failure) = gate.renew_keys().await {
                     warn!(error = %failure, "the keys of tickets stay as they are for now");
                 }
