@@ -58,7 +58,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        grant::{Basis, GrantId},
+        grant::{Basis, GrantId, Terms},
+        lease::{Fallback, Tenure},
         port::{PortRange, Protocol},
         subject::{Subject, SubjectKind},
         time::{Moment, WallTime},
@@ -74,19 +75,23 @@ mod tests {
         Grant {
             id: GrantId(1),
             generation: 1,
-            app: "order".into(),
+            terms: Arc::new(Terms {
+                app: "order".into(),
+                allowed,
+                requests: [].into(),
+                revision: 1,
+                shadow: false,
+                fallback: Fallback::Deny,
+            }),
             subject: Arc::new(Subject {
                 cluster: cluster.into(),
                 address: [10, 8, 3, 17].into(),
                 kind: SubjectKind::Host("".into()),
             }),
-            allowed,
-            requests: [].into(),
+            tenure: Tenure::Fixed,
             admitted_at: Moment::from_nanos(1),
             created_at: WallTime::from_millis(1),
             expires_at: WallTime::from_millis(2),
-            revision: 1,
-            shadow: false,
         }
     }
 

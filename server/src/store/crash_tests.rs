@@ -27,7 +27,6 @@ use super::{
 
 const ROUNDS: u64 = 100;
 const SEED: u64 = 20_250_611;
-const APP: &str = "order";
 
 pub(super) fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
     NewGrant { request, ..samples::new_grant(address, uid) }
