@@ -103,7 +103,7 @@ async fn run(cli: Cli, sets: Sets) -> u8 {
     let agent = match begun {
         Ok(agent) => agent,
         Err(failure) => {
-            error!(reason = %causes(&failure), "the firewall cannot be used; CAP_NET_ADMIN is needed, and nftables and conntrack");
+            error!(reason = %causes(&failure), "ending");
             return exit_code::FAILED;
         }
     };

@@ -34,5 +34,6 @@ pub mod ticket;
 pub mod grant;
 pub mod guard;
 pub mod lease;
+pub mod shared;
 
 pub mod digest;

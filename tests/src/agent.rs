@@ -101,6 +101,17 @@ impl Agent {
         eventually(words, async || (self.log().matches(words).count() >= times).then_some(())).await;
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it is gone.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
+        let sent = pid.map(|pid| kill_process(pid, signal));
+        assert!(matches!(sent, Some(Ok(()))), "the agent cannot be signalled: {sent:?}");
+    }
+
     /// Kills it (SIGKILL).
     pub async fn kill(self) -> AgentSetup {
         self.end_by(Signal::KILL).await.1
@@ -112,9 +123,7 @@ impl Agent {
     ///
     /// Panics if it does not end.
     pub async fn end_by(mut self, signal: Signal) -> (ExitStatus, AgentSetup) {
-        let pid = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let sent = pid.map(|pid| kill_process(pid, signal));
-        assert!(matches!(sent, Some(Ok(()))), "the agent cannot be signalled: {sent:?}");
+        self.signal(signal);
         match within("the agent's end", self.child.wait()).await {
             Ok(status) => (status, self.setup),
             Err(error) => panic!("the agent's end is unknown: {error}"),

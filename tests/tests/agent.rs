@@ -291,13 +291,14 @@ async fn without_a_gateway_what_is_open_stays_open() {
 #[tokio::test]
 async fn what_somebody_else_changes_is_put_right() {
     let Some(host) = Host::start("what_somebody_else_changes_is_put_right").await else { return };
-    let agent = host.agent().await.flag("--audit-every", "1s").start().await;
+    let agent = host.agent().await.start().await;
     let [pod, stranger, _] = PODS;
     host.granted("shop", pod, &[GUARDED]).await;
     let mut stream = host.open(pod).await;
     nft(&["flush", "set", "inet", "podgate", "allowed4"]);
     nft(&["add", "element", "inet", "podgate", "allowed4", &format!("{{ {stranger} . tcp . {PORT} }}")]);
     let mut strangers = host.open(stranger).await;
+    agent.signal(Signal::HUP);
     agent.until_said("somebody else changes them").await;
     host.until_blocked(stranger).await;
     until_cut(&mut strangers).await;
