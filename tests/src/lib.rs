@@ -10,6 +10,7 @@ pub mod binary;
 pub mod browser;
 pub mod home;
 pub mod page;
+pub mod small_disk;
 
 pub mod agent;
 pub mod envoy;

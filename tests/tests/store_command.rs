@@ -1,6 +1,6 @@
 //! `podgate store`: looked at, made smaller, exported, imported, by the program that ships; and a disk that is full.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use podgate_proto::v1::ProfileServiceApplyRequest;
 use podgate_proto::v1::{GrantOrigin, Verdict};
@@ -12,6 +12,7 @@ use podgate_tests::{
     gateway::Setup,
     refusal::reason,
     requests::authorize,
+    small_disk::SmallDisk,
     yaml::{common_ports, profile},
 };
 use tonic::Code;
@@ -116,43 +117,10 @@ async fn a_store_that_is_damaged_is_refused_by_name_and_left_as_it_is() {
     assert!(missing.err.contains("there is no store"), "{}", missing.err);
 }
 
-/// A small file system of memory, unmounted in the end.
-struct SmallDisk(String);
-
-impl SmallDisk {
-    /// None where this machine lets nobody mount one.
-    fn mount(directory: String) -> Option<Self> {
-        fs::create_dir_all(&directory).unwrap();
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "none", &directory]).status();
-        mounted.is_ok_and(|status| status.success()).then_some(Self(directory))
-    }
-
-    fn fill(&self) {
-        let filler = vec![0; 64 << 20];
-        let full = fs::write(self.filler(), filler).unwrap_err();
-        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> String {
-        format!("{}/filler", self.0)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").args(["--lazy", &self.0]).status();
-    }
-}
-
 #[tokio::test]
 async fn a_full_disk_refuses_new_grants_and_answers_the_rest() {
     let setup = shop();
-    let Some(disk) = SmallDisk::mount(setup.home().path("store").display().to_string()) else {
+    let Some(disk) = SmallDisk::mount(&setup.home().path("store")) else {
         eprintln!(
             "!!! SKIPPED: a_full_disk_refuses_new_grants_and_answers_the_rest. No tmpfs can be mounted here."
         );
