@@ -1,16 +1,19 @@
 //! The loop: what the gateway tells is put in force, and then acknowledged; what is there is looked at again and again.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{io, num::NonZeroU32, time::Duration};
 
 use podgate_client::{Appointments, Next, Pace, RetryPolicy, Schedule, Setback};
 use podgate_engine::time::WallTime;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until},
+};
 use tracing::{error, info, warn};
 
 use crate::{
     books::{Books, Completeness, Step},
     clock,
-    gateway::{Gateway, Start, Told, Watch, WatchEnd},
+    gateway::{Gateway, Message, Start, Watch, WatchEnd},
     kernel::{Kernel, KernelError},
     log::causes,
 };
@@ -37,7 +40,41 @@ pub(crate) struct Agent {
     revision: u64,
     /// As it was logged last.
     completeness: Completeness,
-    audit: Interval,
+    looks: Looks,
+}
+
+/// When the sets are to be looked into.
+#[derive(Debug)]
+struct Looks {
+    interval: Interval,
+    hangup: Signal,
+}
+
+impl Looks {
+    fn every(period: Duration) -> io::Result<Self> {
+        let mut interval = interval_at(Instant::now() + period, period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self { interval, hangup: signal(SignalKind::hangup())? })
+    }
+
+    /// Waits until it is time, or somebody says so.
+    async fn due(&mut self) {
+        tokio::select! {
+            _ = self.interval.tick() => {}
+            _ = self.hangup.recv() => info!("HUP: looking into the sets"),
+        }
+    }
+}
+
+/// Why the agent cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BeginError {
+    /// The firewall cannot be changed.
+    #[error("the firewall cannot be used; CAP_NET_ADMIN is needed, and nftables and conntrack")]
+    Kernel(#[from] KernelError),
+    /// The system delivers no signals.
+    #[error("no signals are delivered")]
+    Signals(#[from] io::Error),
 }
 
 /// Why `--once` has not come to its end.
@@ -61,12 +98,11 @@ impl Agent {
         kernel: Kernel,
         books: Books,
         audit_every: Duration,
-    ) -> Result<Self, KernelError> {
-        let mut audit = interval_at(Instant::now() + audit_every, audit_every);
-        audit.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ) -> Result<Self, BeginError> {
+        let looks = Looks::every(audit_every)?;
         let completeness = books.completeness();
         let resume_token = Vec::new();
-        let mut agent = Self { gateway, kernel, books, resume_token, revision: 0, completeness, audit };
+        let mut agent = Self { gateway, kernel, books, resume_token, revision: 0, completeness, looks };
         agent.look().await?;
         info!(elements = agent.books.elements(), "the sets are there");
         Ok(agent)
@@ -97,8 +133,8 @@ impl Agent {
     pub(crate) async fn once(mut self) -> Result<(), OnceError> {
         let mut watch = self.gateway.watch(Vec::new()).await?;
         while self.books.completeness() == Completeness::Unknown {
-            for told in watch.next(&self.gateway.guards).await? {
-                self.books.take(told.step).map_err(WatchEnd::from)?;
+            for message in watch.next(&self.gateway.guards).await? {
+                self.books.take(message.step).map_err(WatchEnd::from)?;
             }
         }
         self.settle().await?;
@@ -123,7 +159,7 @@ impl Agent {
         loop {
             let told = tokio::select! {
                 told = watch.next(&self.gateway.guards) => told,
-                _ = self.audit.tick() => {
+                () = self.looks.due() => {
                     self.look_after().await;
                     continue;
                 }
@@ -139,13 +175,13 @@ impl Agent {
     }
 
     /// Puts steps in force, and acknowledges them.
-    async fn take(&mut self, told: Vec<Told>, watch: &Watch) -> Result<(), WatchEnd> {
+    async fn take(&mut self, told: Vec<Message>, watch: &Watch) -> Result<(), WatchEnd> {
         let mut last = None;
-        for Told { step, resume_token, revision } in told {
+        for Message { step, resume_token, revision } in told {
             match step {
                 // Nothing of a snapshot is in force before its end.
                 Step::Snapshot(_) => {}
-                Step::SnapshotEnd(_) | Step::Delta { .. } | Step::Heartbeat => last = Some(resume_token),
+                Step::SnapshotEnd(_) | Step::Delta(_) | Step::Heartbeat => last = Some(resume_token),
             }
             self.books.take(step)?;
             self.revision = revision;
@@ -172,7 +208,7 @@ impl Agent {
         loop {
             tokio::select! {
                 () = sleep_until(end) => return,
-                _ = self.audit.tick() => self.look_after().await,
+                () = self.looks.due() => self.look_after().await,
             }
         }
     }

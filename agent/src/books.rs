@@ -33,18 +33,22 @@ pub(crate) struct Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// A part of the snapshot.
-    Snapshot(Vec<Holding>),
+    Snapshot(Told),
     /// Its last part: what it did not name is gone.
-    SnapshotEnd(Vec<Holding>),
+    SnapshotEnd(Told),
     /// A change.
-    Delta {
-        /// Grants that are new or changed.
-        upserts: Vec<Holding>,
-        /// Grants that ended.
-        removals: Vec<Removal>,
-    },
+    Delta(Told),
     /// Nothing new.
     Heartbeat,
+}
+
+/// What a step says of grants; of each at most one thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Grants that are new or changed.
+    pub(crate) upserts: Vec<Holding>,
+    /// Grants that ended, or open nothing here any more.
+    pub(crate) removals: Vec<Removal>,
 }
 
 /// A change came where only a snapshot makes sense.
@@ -141,27 +145,20 @@ impl Books {
                 self.ledger = self.staged.take();
                 self.touch_all();
             }
-            Step::Delta { upserts, removals } => {
+            Step::Delta(told) => {
                 let ledger = self.ledger.as_mut().filter(|_| self.staged.is_none()).ok_or(OutOfOrder)?;
-                for removal in removals {
-                    ledger.remove(removal, &mut self.touched);
-                }
-                for holding in upserts {
-                    ledger.upsert(holding, &mut self.touched);
-                }
+                write(ledger, told, &mut self.touched);
             }
             Step::Heartbeat => {}
         }
         Ok(())
     }
 
-    fn stage(&mut self, part: Vec<Holding>) {
+    fn stage(&mut self, part: Told) {
         let grants_max = self.limits.grants_max;
         let staged = self.staged.get_or_insert_with(|| Ledger::new(grants_max));
-        for holding in part {
-            // At the end of the snapshot everything is compared, whatever it touched.
-            staged.upsert(holding, &mut BTreeSet::new());
-        }
+        // At the end of the snapshot everything is compared, whatever it touched.
+        write(staged, part, &mut BTreeSet::new());
     }
 
     /// Takes what a listing of the sets found for what is in force. The listing took a while, and so the ends that it
@@ -301,6 +298,16 @@ impl Books {
     /// How many elements are in force.
     pub(crate) fn elements(&self) -> usize {
         self.counts.values().sum()
+    }
+}
+
+/// What ended goes first: it makes room.
+fn write(ledger: &mut Ledger, Told { upserts, removals }: Told, touched: &mut BTreeSet<IpAddr>) {
+    for removal in removals {
+        ledger.remove(removal, touched);
+    }
+    for holding in upserts {
+        ledger.upsert(holding, touched);
     }
 }
 

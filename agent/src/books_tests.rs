@@ -75,6 +75,10 @@ fn holding(id: u64, generation: u64, n: u8, doors: &[(u32, u32)], until: u64) ->
     Holding { id: GrantId(id), generation, address: address(n), doors, until: at(until) }
 }
 
+fn of(upserts: Vec<Holding>, removals: Vec<Removal>) -> Told {
+    Told { upserts, removals }
+}
+
 /// Makes all changes that are to be made, and says whose connections are to be closed.
 fn settle(books: &mut Books, kernel: &mut Kernel, now: WallTime) -> Vec<Element> {
     loop {
@@ -92,7 +96,7 @@ fn settle(books: &mut Books, kernel: &mut Kernel, now: WallTime) -> Vec<Element>
 fn began(limits: Limits, first: Vec<Holding>, kernel: &mut Kernel) -> Books {
     let mut books = Books::new(limits);
     books.found(kernel.listed(), Duration::ZERO);
-    books.take(Step::SnapshotEnd(first)).unwrap();
+    books.take(Step::SnapshotEnd(of(first, Vec::new()))).unwrap();
     settle(&mut books, kernel, at(0));
     books
 }
@@ -103,19 +107,31 @@ fn nothing_changes_before_the_snapshot_is_whole() {
     kernel.0.insert(Element { address: address(1), door: door(1, 1) }, at(9_000));
     let mut books = Books::new(LIMITS);
     books.found(kernel.listed(), Duration::ZERO);
-    let delta = Step::Delta { upserts: Vec::new(), removals: Vec::new() };
+    let delta = Step::Delta(Told::default());
     assert_eq!(books.take(delta.clone()), Err(OutOfOrder));
-    books.take(Step::Snapshot(vec![holding(1, 1, 2, &[(5, 5)], 9_000)])).unwrap();
+    books.take(Step::Snapshot(of(vec![holding(1, 1, 2, &[(5, 5)], 9_000)], Vec::new()))).unwrap();
     assert_eq!(books.take(delta), Err(OutOfOrder));
     assert!(books.plan(at(0)).is_empty());
     assert_eq!(books.completeness(), Completeness::Unknown);
     // The watch broke off: what was staged does not count.
     books.watch_begins();
-    books.take(Step::SnapshotEnd(vec![holding(2, 1, 4, &[(7, 7)], 9_000)])).unwrap();
+    books.take(Step::SnapshotEnd(of(vec![holding(2, 1, 4, &[(7, 7)], 9_000)], Vec::new()))).unwrap();
     let closing = settle(&mut books, &mut kernel, at(0));
     assert_eq!(closing, [Element { address: address(1), door: door(1, 1) }]);
     assert_eq!(kernel.listed(), [(Element { address: address(4), door: door(7, 7) }, at(9_000))]);
     assert_eq!(books.completeness(), Completeness::Whole);
+}
+
+#[test]
+fn a_snapshot_takes_back_what_ended_meanwhile() {
+    let mut kernel = Kernel::default();
+    let mut books = Books::new(LIMITS);
+    let two = vec![holding(1, 1, 1, &[(5, 5)], 9_000), holding(2, 1, 2, &[(5, 5)], 9_000)];
+    books.take(Step::Snapshot(of(two, Vec::new()))).unwrap();
+    books.take(Step::Snapshot(of(Vec::new(), vec![Removal { id: GrantId(1), generation: 1 }]))).unwrap();
+    books.take(Step::SnapshotEnd(Told::default())).unwrap();
+    settle(&mut books, &mut kernel, at(0));
+    assert_eq!(kernel.listed(), [(Element { address: address(2), door: door(5, 5) }, at(9_000))]);
 }
 
 #[test]
@@ -124,7 +140,7 @@ fn connections_stay_where_another_grant_allows_them() {
     let both = vec![holding(1, 1, 1, &[(10, 20)], 9_000), holding(2, 1, 1, &[(15, 30)], 5_000)];
     let mut books = began(LIMITS, both, &mut kernel);
     let removals = vec![Removal { id: GrantId(1), generation: 1 }];
-    books.take(Step::Delta { upserts: Vec::new(), removals }).unwrap();
+    books.take(Step::Delta(of(Vec::new(), removals))).unwrap();
     let closing = settle(&mut books, &mut kernel, at(0));
     assert_eq!(closing, [Element { address: address(1), door: door(10, 14) }]);
     assert_eq!(kernel.listed(), [(Element { address: address(1), door: door(15, 30) }, at(5_000))]);
@@ -150,7 +166,7 @@ fn an_older_generation_neither_ends_nor_changes_a_newer_one() {
     let mut kernel = Kernel::default();
     let mut books = began(LIMITS, vec![holding(1, 5, 1, &[(10, 10)], 90_000)], &mut kernel);
     let removals = vec![Removal { id: GrantId(1), generation: 4 }];
-    books.take(Step::Delta { upserts: vec![holding(1, 4, 1, &[(11, 11)], 90_000)], removals }).unwrap();
+    books.take(Step::Delta(of(vec![holding(1, 4, 1, &[(11, 11)], 90_000)], removals))).unwrap();
     settle(&mut books, &mut kernel, at(0));
     assert_eq!(kernel.listed(), [(Element { address: address(1), door: door(10, 10) }, at(90_000))]);
 }
@@ -170,7 +186,7 @@ fn a_full_set_takes_what_it_can_and_says_so() {
     assert_eq!((books.elements(), kernel.0.len()), (3, 3));
     assert_eq!(books.completeness(), Completeness::NoRoom { addresses: 1 });
     let removals = vec![Removal { id: GrantId(1), generation: 1 }];
-    books.take(Step::Delta { upserts: Vec::new(), removals }).unwrap();
+    books.take(Step::Delta(of(Vec::new(), removals))).unwrap();
     settle(&mut books, &mut kernel, at(0));
     assert_eq!(books.completeness(), Completeness::Whole);
     assert!(kernel.opens(address(4), Protocol::Tcp, 4).is_some());
@@ -185,9 +201,9 @@ fn grants_beyond_the_bound_are_asked_for_again_when_there_is_room() {
     assert_eq!((books.grants(), books.completeness()), (10, Completeness::GrantsLost));
     assert!(!books.has_places_again());
     let removals = (0..2).map(|id| Removal { id: GrantId(id), generation: 1 }).collect();
-    books.take(Step::Delta { upserts: Vec::new(), removals }).unwrap();
+    books.take(Step::Delta(of(Vec::new(), removals))).unwrap();
     assert!(books.has_places_again());
-    books.take(Step::SnapshotEnd(vec![holding(10, 1, 1, &[(1, 1)], 90_000)])).unwrap();
+    books.take(Step::SnapshotEnd(of(vec![holding(10, 1, 1, &[(1, 1)], 90_000)], Vec::new()))).unwrap();
     assert_eq!(books.completeness(), Completeness::Whole);
 }
 
@@ -200,7 +216,7 @@ fn a_big_change_is_made_in_parts() {
         address: Ipv4Addr::from_bits(0x0a00_0000 + id as u32).into(),
         ..holding(id, 1, 1, &[(1, 1)], 90_000)
     });
-    books.take(Step::SnapshotEnd(many.collect())).unwrap();
+    books.take(Step::SnapshotEnd(of(many.collect(), Vec::new()))).unwrap();
     let change = books.plan(at(0));
     assert_eq!(change.new.len(), CHANGE_ELEMENTS_MAX);
     kernel.apply(&change);
@@ -277,7 +293,7 @@ proptest! {
         let mut books = began(LIMITS, Vec::new(), &mut kernel);
         let (mut now, mut open) = (at(0), BTreeSet::new());
         for event in events {
-            let all = |reference: &Reference| Step::SnapshotEnd(reference.0.values().cloned().collect());
+            let all = |reference: &Reference| Step::SnapshotEnd(of(reference.0.values().cloned().collect(), Vec::new()));
             let mut forgotten = false;
             match event {
                 Event::Upsert(holding) => {
@@ -285,14 +301,14 @@ proptest! {
                     if known.is_none_or(|known| known.generation <= holding.generation) {
                         reference.0.insert(holding.id.0, holding.clone());
                     }
-                    books.take(Step::Delta { upserts: vec![holding], removals: Vec::new() }).unwrap();
+                    books.take(Step::Delta(of(vec![holding], Vec::new()))).unwrap();
                 }
                 Event::Remove { id, generation } => {
                     if reference.0.get(&id).is_some_and(|known| known.generation <= generation) {
                         reference.0.remove(&id);
                     }
                     let removals = vec![Removal { id: GrantId(id), generation }];
-                    books.take(Step::Delta { upserts: Vec::new(), removals }).unwrap();
+                    books.take(Step::Delta(of(Vec::new(), removals))).unwrap();
                 }
                 Event::Snapshot => books.take(all(&reference)).unwrap(),
                 Event::Passes { ms } => {

@@ -31,6 +31,10 @@ pub(crate) struct Cli {
         value_delimiter = ','
     )]
     pub(crate) guards: Vec<Destination>,
+    /// Name of this enforcer, the same whenever it comes back and of no other: who asks for access with a barrier waits
+    /// for it. Unless given, the host's name, the table's and the set's, with slashes between them.
+    #[arg(long, value_name = "NAME", env = "PODGATE_AGENT_NAME", value_parser = word)]
+    pub(crate) name: Option<String>,
     /// Only grants of this cluster; empty: of any.
     #[arg(
         long,
@@ -103,6 +107,14 @@ impl Cli {
     }
 }
 
+fn word(text: &str) -> Result<String, String> {
+    if (1..=253).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 253 printable ASCII characters without spaces".to_owned())
+    }
+}
+
 fn span(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text).map_err(|error| format!("{error}; expected such as 30s"))?;
     let bounds = Duration::from_secs(1)..=Duration::from_secs(3_600);
@@ -131,6 +143,7 @@ mod tests {
             &["--set-size", "0"],
             &["--silence", "1ms"],
             &["--connections", "perhaps"],
+            &["--name", "db 1"],
             &["--once", "--print-ruleset"],
         ] {
             assert!(read(wrong).is_err(), "{wrong:?}");

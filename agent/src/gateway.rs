@@ -39,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) guards: Guards,
     /// Only grants of this cluster; empty: of any.
     pub(crate) cluster: String,
+    /// Who we are: whoever asks for a barrier waits for us by this name.
+    pub(crate) enforcer: String,
     /// How long it may be silent.
     pub(crate) silence: Duration,
 }
@@ -55,7 +57,7 @@ pub(crate) struct Watch {
 
 /// A step, and what is to be acknowledged once it is in force.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Message {
     /// The step.
     pub(crate) step: Step,
     /// Where to go on after it.
@@ -147,6 +149,7 @@ impl Gateway {
             guards: self.guards.iter().map(wire::guard).collect(),
             resume_token,
             cluster: self.cluster.clone(),
+            enforcer: self.enforcer.clone(),
         };
         // The channel is empty, and its other end is held.
         let _ = acks.try_send(GrantServiceWatchRequest { request: Some(Request::Start(start)) });
@@ -159,7 +162,7 @@ impl Gateway {
 
 impl Watch {
     /// Waits for the next step, and takes those that are there already with it. Nothing is lost if it is not awaited to its end.
-    pub(crate) async fn next(&mut self, guards: &Guards) -> Result<Vec<Told>, WatchEnd> {
+    pub(crate) async fn next(&mut self, guards: &Guards) -> Result<Vec<Message>, WatchEnd> {
         let deadline = self.heard + self.silence;
         let first = timeout_at(deadline, self.messages.message());
         let first = first.await.map_err(|_| WatchEnd::Silent(self.silence))?.map_err(WatchEnd::Refused)?;
@@ -195,7 +198,7 @@ impl Watch {
     }
 }
 
-fn read(message: GrantServiceWatchResponse, guards: &Guards) -> Result<Told, Nonsense> {
+fn read(message: GrantServiceWatchResponse, guards: &Guards) -> Result<Message, Nonsense> {
     let step = wire::step(&message, guards)?;
-    Ok(Told { step, resume_token: message.resume_token, revision: message.revision })
+    Ok(Message { step, resume_token: message.resume_token, revision: message.revision })
 }

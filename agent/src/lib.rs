@@ -95,6 +95,7 @@ async fn run(cli: Cli, sets: Sets) -> u8 {
         endpoint: cli.gateway,
         guards: Guards::new(cli.guards),
         cluster: cli.cluster,
+        enforcer: cli.name.unwrap_or_else(|| own_name(&sets)),
         silence: cli.silence,
     };
     let kernel = Kernel { sets, nft: cli.nft, conntrack: cli.conntrack, connections: cli.connections };
@@ -102,7 +103,7 @@ async fn run(cli: Cli, sets: Sets) -> u8 {
     let agent = match begun {
         Ok(agent) => agent,
         Err(failure) => {
-            error!(reason = %causes(&failure), "the firewall cannot be used; CAP_NET_ADMIN is needed, and nftables and conntrack");
+            error!(reason = %causes(&failure), "ending");
             return exit_code::FAILED;
         }
     };
@@ -122,6 +123,12 @@ async fn run(cli: Cli, sets: Sets) -> u8 {
             exit_code::OK
         }
     }
+}
+
+/// The host's name, and which of its sets this is.
+fn own_name(sets: &Sets) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}/{}/{}", sets.table, sets.set)
 }
 
 /// Waits for a signal that ends the program; where the system refuses to deliver one, it is waited for in vain.

@@ -1,5 +1,7 @@
 //! Messages of the watch as the agent's own types.
 
+use std::time::Duration;
+
 use podgate_engine::{
     destination::Destination,
     grant::GrantId,
@@ -11,7 +13,7 @@ use podgate_proto::v1;
 use tracing::error;
 
 use crate::{
-    books::Step,
+    books::{Step, Told},
     door::Door,
     guards::Guards,
     ledger::{Holding, Removal},
@@ -39,18 +41,20 @@ pub(crate) enum Nonsense {
 /// A step of the watch.
 pub(crate) fn step(message: &v1::GrantServiceWatchResponse, guards: &Guards) -> Result<Step, Nonsense> {
     let kind = v1::WatchStep::try_from(message.step).map_err(|_| Nonsense::Step(message.step))?;
-    let upserts =
-        || message.upserts.iter().map(|grant| holding(grant, guards)).collect::<Result<Vec<_>, _>>();
     match kind {
         v1::WatchStep::Unspecified => Err(Nonsense::Step(message.step)),
-        v1::WatchStep::Snapshot => Ok(Step::Snapshot(upserts()?)),
-        v1::WatchStep::SnapshotEnd => Ok(Step::SnapshotEnd(upserts()?)),
-        v1::WatchStep::Delta => {
-            let removals = message.removals.iter().map(removal).collect::<Result<_, _>>()?;
-            Ok(Step::Delta { upserts: upserts()?, removals })
-        }
+        v1::WatchStep::Snapshot => Ok(Step::Snapshot(told(message, guards)?)),
+        v1::WatchStep::SnapshotEnd => Ok(Step::SnapshotEnd(told(message, guards)?)),
+        v1::WatchStep::Delta => Ok(Step::Delta(told(message, guards)?)),
         v1::WatchStep::Heartbeat => Ok(Step::Heartbeat),
     }
+}
+
+fn told(message: &v1::GrantServiceWatchResponse, guards: &Guards) -> Result<Told, Nonsense> {
+    Ok(Told {
+        upserts: message.upserts.iter().map(|grant| holding(grant, guards)).collect::<Result<_, _>>()?,
+        removals: message.removals.iter().map(removal).collect::<Result<_, _>>()?,
+    })
 }
 
 fn grant_id(text: &str) -> Result<GrantId, Nonsense> {
@@ -66,7 +70,11 @@ fn holding(grant: &v1::Grant, guards: &Guards) -> Result<Holding, Nonsense> {
     let fault = |what: String| Nonsense::Grant { id, what };
     let address = parse_address(&grant.address).map_err(|error| fault(error.to_string()))?;
     let ends = grant.expires_at.ok_or_else(|| fault("it has no end".to_owned()))?;
-    let until = wall_time(ends).ok_or_else(|| fault("its end is before 1970".to_owned()))?;
+    let ends = wall_time(ends).ok_or_else(|| fault("its end is before 1970".to_owned()))?;
+    // As long as we hear from the gateway it says itself when the grant ends.
+    let grace = grant.grace.map(Duration::try_from).transpose();
+    let grace = grace.map_err(|_| fault("its grace makes no sense".to_owned()))?;
+    let until = ends.plus(grace.unwrap_or_default());
     let decisions = grant.decisions.iter();
     let doors = decisions.flat_map(|decision| doors(decision, guards, id)).collect();
     Ok(Holding { id, generation: grant.generation, address, doors, until })
@@ -118,4 +126,75 @@ fn wall_time(timestamp: prost_types::Timestamp) -> Option<WallTime> {
     let seconds = u64::try_from(timestamp.seconds).ok()?;
     let ms = u64::try_from(timestamp.nanos).ok()? / 1_000_000;
     Some(WallTime::from_millis(seconds.saturating_mul(1_000).saturating_add(ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn grant() -> v1::Grant {
+        let decision = |host: &str, port, verdict: v1::Verdict| v1::DestinationDecision {
+            destination: Some(v1::Destination { host: host.to_owned(), port, ..v1::Destination::default() }),
+            verdict: verdict.into(),
+            ..v1::DestinationDecision::default()
+        };
+        v1::Grant {
+            grant_id: "00000000000000aa".to_owned(),
+            generation: 3,
+            address: "10.8.3.17".to_owned(),
+            decisions: vec![
+                decision("db.svc", 3306, v1::Verdict::Allowed),
+                decision("db.svc", 3307, v1::Verdict::Common),
+                decision("db.svc", 3308, v1::Verdict::Denied),
+                decision("db.svc", 0, v1::Verdict::Allowed),
+                decision("other.svc", 3309, v1::Verdict::Allowed),
+            ],
+            expires_at: Some(prost_types::Timestamp { seconds: 100, nanos: 500_000_000 }),
+            ..v1::Grant::default()
+        }
+    }
+
+    fn read(grant: v1::Grant) -> Result<Step, Nonsense> {
+        let guards = Guards::new(vec!["db.svc:1-65535".parse().unwrap()]);
+        let message = v1::GrantServiceWatchResponse {
+            upserts: vec![grant],
+            step: v1::WatchStep::Delta.into(),
+            ..v1::GrantServiceWatchResponse::default()
+        };
+        step(&message, &guards)
+    }
+
+    fn holding_of(grant: v1::Grant) -> Holding {
+        match read(grant) {
+            Ok(Step::Delta(Told { mut upserts, .. })) => upserts.pop().unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_grant_opens_what_it_allows_here() {
+        let holding = holding_of(grant());
+        let ports: Vec<_> = holding.doors.iter().map(|door| door.ports.first()).collect();
+        assert_eq!((holding.id, holding.generation, ports), (GrantId(0xaa), 3, vec![3306, 3307]));
+        assert_eq!(holding.until, WallTime::from_millis(100_500));
+        let graced = v1::Grant { grace: Some(prost_types::Duration { seconds: 60, nanos: 0 }), ..grant() };
+        assert_eq!(holding_of(graced).until, WallTime::from_millis(160_500));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_grant_without_rights() {
+        let negative = Some(prost_types::Duration { seconds: -60, nanos: 0 });
+        for (nonsense, why) in [
+            (v1::Grant { grant_id: "aa".to_owned(), ..grant() }, "id"),
+            (v1::Grant { address: "10.8.3".to_owned(), ..grant() }, "10.8.3"),
+            (v1::Grant { address: "::ffff:10.8.3.17".to_owned(), ..grant() }, "IPv4"),
+            (v1::Grant { expires_at: None, ..grant() }, "no end"),
+            (v1::Grant { grace: negative, ..grant() }, "grace"),
+        ] {
+            let fault = read(nonsense).unwrap_err().to_string();
+            assert!(fault.contains(why), "{fault}");
+        }
+        let unspecified = v1::GrantServiceWatchResponse::default();
+        assert!(step(&unspecified, &Guards::new(Vec::new())).is_err());
+    }
 }

@@ -89,6 +89,10 @@ impl Course {
                 self.schedule.answered();
                 Err(CallError::Unauthenticated(self.ended(failure.reason.clone(), None)))
             }
+            (FailureKind::Superseded, _) => {
+                self.schedule.answered();
+                Err(CallError::Superseded(self.ended(failure.reason.clone(), None)))
+            }
             (FailureKind::Misconfigured, _) => {
                 self.schedule.answered();
                 Err(CallError::Misconfigured(self.ended(failure.reason.clone(), None)))
@@ -142,6 +146,7 @@ impl Course {
             FailureKind::Throttled => CallError::Throttled(ended),
             FailureKind::Unreached | FailureKind::Unavailable => CallError::Unavailable(ended),
             FailureKind::Unauthenticated => CallError::Unauthenticated(ended),
+            FailureKind::Superseded => CallError::Superseded(ended),
             FailureKind::Misconfigured => CallError::Misconfigured(ended),
         }
     }

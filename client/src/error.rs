@@ -27,6 +27,9 @@ pub enum CallError {
     /// The gateway does not know who calls.
     #[error("not authenticated: {0}")]
     Unauthenticated(Ended),
+    /// Another pod has the address now.
+    #[error("superseded: {0}")]
+    Superseded(Ended),
     /// The request, the settings or the caller's rights are wrong.
     #[error("misconfigured: {0}")]
     Misconfigured(Ended),
@@ -79,6 +82,7 @@ impl CallError {
             Self::Throttled(ended)
             | Self::Unavailable(ended)
             | Self::Unauthenticated(ended)
+            | Self::Superseded(ended)
             | Self::Misconfigured(ended) => ended,
         }
     }

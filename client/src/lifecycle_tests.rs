@@ -103,6 +103,7 @@ async fn a_lease_is_renewed_for_its_holder_on_the_connection_that_is_there() {
 async fn the_end_of_a_lease_is_an_answer() {
     for (turn, expected) in [
         (Turn::Refuse(Code::NotFound, "NOT_FOUND"), Renewal::Gone),
+        (Turn::Refuse(Code::FailedPrecondition, "NO_LONGER_ALLOWED"), Renewal::Gone),
         (Turn::Refuse(Code::FailedPrecondition, "POD_SUPERSEDED"), Renewal::Superseded),
     ] {
         let script = script([turn]);

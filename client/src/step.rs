@@ -82,6 +82,8 @@ pub enum FailureKind {
     Throttled,
     /// The gateway does not know who calls. Final.
     Unauthenticated,
+    /// Another pod has the address now. Final.
+    Superseded,
     /// The request or the gateway's address is wrong. Final.
     Misconfigured,
 }

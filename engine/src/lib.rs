@@ -37,5 +37,6 @@ pub mod ticket;
 pub mod grant;
 pub mod guard;
 pub mod lease;
+pub mod shared;
 
 pub mod digest;

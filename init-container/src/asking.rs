@@ -24,7 +24,11 @@ pub(crate) async fn ask(settings: &Settings, narrator: &mut Narrator<'_>) -> Res
     }
     match &decided {
         // What the gateway does not take is not worth repeating, its ticket included.
-        Ok(_) | Err(AuthorizeError::Denied(_) | AuthorizeError::Failed(CallError::Misconfigured(_))) => {
+        Ok(_)
+        | Err(
+            AuthorizeError::Denied(_)
+            | AuthorizeError::Failed(CallError::Superseded(_) | CallError::Misconfigured(_)),
+        ) => {
             forget_appointment(settings, narrator);
         }
         Err(AuthorizeError::Failed(

@@ -69,6 +69,7 @@ pub(crate) fn result_of(error: &CallError) -> &'static str {
         CallError::Throttled(_) => "throttled",
         CallError::Unavailable(_) => "unavailable",
         CallError::Unauthenticated(_) => "unauthenticated",
+        CallError::Superseded(_) => "superseded",
         CallError::Misconfigured(_) => "misconfigured",
     }
 }

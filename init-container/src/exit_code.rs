@@ -23,6 +23,8 @@ pub enum ExitCode {
     Unavailable = 12,
     /// The gateway does not know who calls.
     Unauthenticated = 13,
+    /// Another pod has the address now.
+    Superseded = 14,
     /// SIGINT came first: 128 + 2, as shells have it.
     Interrupted = 130,
     /// SIGTERM came first: 128 + 15, as shells have it.
@@ -36,6 +38,7 @@ impl ExitCode {
             CallError::Throttled(_) => Self::Throttled,
             CallError::Unavailable(_) => Self::Unavailable,
             CallError::Unauthenticated(_) => Self::Unauthenticated,
+            CallError::Superseded(_) => Self::Superseded,
             CallError::Misconfigured(_) => Self::Misconfigured,
         }
     }
@@ -63,8 +66,8 @@ impl From<ExitCode> for std::process::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::ExitCode::{
-        Denied, Granted, Interrupted, Misconfigured, NotReady, Terminated, Throttled, Unauthenticated,
-        Unavailable,
+        Denied, Granted, Interrupted, Misconfigured, NotReady, Superseded, Terminated, Throttled,
+        Unauthenticated, Unavailable,
     };
 
     #[test]
@@ -78,6 +81,7 @@ mod tests {
             (Throttled, 11),
             (Unavailable, 12),
             (Unauthenticated, 13),
+            (Superseded, 14),
             (Interrupted, 130),
             (Terminated, 143),
         ] {

@@ -119,8 +119,8 @@ pub(crate) fn help() -> String {
          The pod is described by the downward API's variables: POD_UID, POD_NAMESPACE and POD_SERVICE_ACCOUNT\n\
          (required), POD_NAME, POD_IPS or POD_IP, NODE_NAME.\n\n\
          Exit codes: 0 granted (ready, given back, allowed), 1 not ready, 2 misconfigured, 10 denied, 11 throttled to\n\
-         the end, 12 unavailable to the end, 13 not authenticated, 130 ended by SIGINT, 143 ended by SIGTERM. A sidecar\n\
-         that is told to end ends with 0.\n",
+         the end, 12 unavailable to the end, 13 not authenticated, 14 superseded by another pod, 130 ended by SIGINT,\n\
+         143 ended by SIGTERM. A sidecar that is told to end ends with 0.\n",
     );
     page
 }

@@ -97,15 +97,20 @@ impl<'a> Narrator<'a> {
         if let Step::Calling { call, .. } = step {
             self.calls = *call;
         }
-        match (self.telling, step) {
-            (Telling::Each, _)
-            | (_, Step::Answered { answer: Answer::Deferred { .. }, .. })
-            | (_, Step::Waiting { why: Why::Appointment, .. }) => self.tell(step),
-            (Telling::News, Step::Answered { answer: Answer::Failed(_), .. }) => {
+        let is_turn = matches!(
+            step,
+            Step::Answered { answer: Answer::Deferred { .. }, .. }
+                | Step::Waiting { why: Why::Appointment, .. }
+        );
+        let is_failure = matches!(step, Step::Answered { answer: Answer::Failed(_), .. });
+        match self.telling {
+            Telling::Each => self.tell(step),
+            Telling::News if is_failure => {
                 self.telling = Telling::Turns;
                 self.tell(step);
             }
-            (Telling::News | Telling::Turns, _) => {}
+            Telling::News | Telling::Turns if is_turn => self.tell(step),
+            Telling::News | Telling::Turns => {}
         }
     }
 
@@ -230,6 +235,7 @@ pub(crate) fn without_answer(error: &CallError, wait: Duration) -> String {
         CallError::Throttled(_) => "throttled",
         CallError::Unavailable(_) => "unavailable",
         CallError::Unauthenticated(_) => "not authenticated",
+        CallError::Superseded(_) => "superseded",
         CallError::Misconfigured(_) => "misconfigured",
     };
     let ended = error.ended();
@@ -251,6 +257,7 @@ fn failed(failure: &Failure) -> String {
         FailureKind::Unavailable => "no decision",
         FailureKind::Throttled => "throttled",
         FailureKind::Unauthenticated => "not authenticated",
+        FailureKind::Superseded => "superseded",
         FailureKind::Misconfigured => "refused",
     };
     format!("{word}: {}", failure.reason)
@@ -301,6 +308,7 @@ mod tests {
             },
             waiting(Why::Appointment),
             failure(FailureKind::Unauthenticated),
+            failure(FailureKind::Superseded),
             failure(FailureKind::Misconfigured),
             Step::Answered { latency: Duration::from_secs(2), answer: Answer::Granted },
             Step::Answered { latency: Duration::from_secs(2), answer: Answer::Denied },
@@ -322,11 +330,44 @@ mod tests {
 12:00:00Z a turn is booked in 12.3s (12ms)
 12:00:00Z waiting 3.2s, until 12:00:03Z: comes back for its turn then
 12:00:00Z not authenticated: because (12ms)
+12:00:00Z superseded: because (12ms)
 12:00:00Z refused: because (12ms)
 12:00:00Z granted (2s)
 12:00:00Z denied (2s)
 "
         );
+    }
+
+    #[test]
+    fn what_is_no_news_is_not_told() {
+        let mut out = Vec::new();
+        let now = || UNIX_EPOCH;
+        let mut narrator = Narrator::new(&mut out, &now);
+        let endpoint = || "http://gateway:7420".parse().unwrap();
+        let latency = Duration::from_millis(12);
+        let failed = || {
+            let (kind, reason) = (FailureKind::Unreached, "because".to_owned());
+            let failure = Failure { kind, reason, retry_after: None };
+            Step::Answered { latency, answer: Answer::Failed(failure) }
+        };
+        for round in 0..2 {
+            narrator.tell_news();
+            for step in [
+                Step::Connecting { endpoint: endpoint() },
+                failed(),
+                Step::Waiting { delay: latency, until: latency, why: Why::Unreached },
+                failed(),
+                Step::Calling { endpoint: endpoint(), call: 7 + round, attempt: 1 },
+                Step::Waiting { delay: latency, until: latency, why: Why::Appointment },
+                Step::Answered { latency, answer: Answer::Settled },
+            ] {
+                narrator.step(&step);
+            }
+        }
+        assert_eq!(narrator.calls, 8);
+        let round = "00:00:00Z not reached: because (12ms)\n\
+                     00:00:00Z waiting 12ms, until 00:00:00Z: comes back for its turn then\n";
+        assert_eq!(String::from_utf8(out).unwrap(), round.repeat(2));
     }
 
     #[test]

@@ -30,8 +30,9 @@ pub(crate) async fn run(
         let message = Message::new(result, reason, "", 0, started.elapsed());
         End { code, message }
     };
-    let Record { holding, .. } = match settings.grant_file.read() {
-        Ok(Some(record)) => record,
+    let holding = match settings.grant_file.read() {
+        // Of any generation: the file may be older than what the policy has made of it.
+        Ok(Some(Record { holding, .. })) => Holding { generation: 0, ..holding },
         Ok(None) => {
             let reason = format!("{path} holds no grant: there is nothing to give back");
             narrator.say(&reason);

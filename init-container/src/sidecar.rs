@@ -7,7 +7,7 @@
 use std::{convert::Infallible, pin::pin, time::Duration};
 
 use podgate_client::{
-    AuthorizeError, Duty, Granted, Holding, Lease, News, Renewal, RenewalSchedule, Step, Subject,
+    AuthorizeError, CallError, Duty, Granted, Holding, Lease, News, Renewal, RenewalSchedule, Step, Subject,
 };
 use tokio::time::{Instant, sleep};
 
@@ -166,12 +166,7 @@ impl<'a> Sidecar<'a> {
                 self.lose(narrator);
                 News::Gone
             }
-            Ok(Renewal::Superseded) => {
-                narrator.say("another pod has this address now: this one asks for nothing more");
-                self.lose(narrator);
-                self.take_sign_back(narrator);
-                News::Superseded
-            }
+            Ok(Renewal::Superseded) => self.superseded(narrator),
             Err(error) => {
                 narrator.say(&without_answer(&error, RENEWAL_ROUND));
                 News::Silence
@@ -211,8 +206,16 @@ impl<'a> Sidecar<'a> {
                 self.take_sign_back(narrator);
                 News::Denied
             }
+            Err(AuthorizeError::Failed(CallError::Superseded(_))) => self.superseded(narrator),
             Err(AuthorizeError::Failed(_)) => News::Silence,
         }
+    }
+
+    fn superseded(&mut self, narrator: &mut Narrator<'_>) -> News {
+        narrator.say("another pod has this address now: this one asks for nothing more");
+        self.lose(narrator);
+        self.take_sign_back(narrator);
+        News::Superseded
     }
 
     fn hold(&mut self, granted: Granted) -> News {
@@ -280,6 +283,8 @@ impl<'a> Sidecar<'a> {
             Some(holding) => {
                 narrator.say(&format!("ended by {}: gives grant {} back", signal.name(), holding.grant_id));
                 let observe = |step: Step| narrator.step(&step);
+                // Of any generation: what the policy has made of it meanwhile is to end as well.
+                let holding = Holding { generation: 0, ..holding };
                 match asking.client.release(&holding, *release_wait, observe).await {
                     Ok(release) => {
                         let file = asking.grant_file.as_ref();

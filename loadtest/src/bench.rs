@@ -1,15 +1,15 @@
 //! `bench`: closed-loop calls a second, latency and CPU time a call, beside a bare tonic echo of the same messages.
 
 mod answer;
-mod connection;
-mod documents;
+pub(crate) mod connection;
+pub(crate) mod documents;
 pub mod echo;
-mod held;
+pub(crate) mod held;
 pub mod mode;
 pub mod report;
 mod slices;
-mod target;
-mod workload;
+pub(crate) mod target;
+pub(crate) mod workload;
 
 use std::{fs, io};
 
@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// Where a gateway keeps its grants, in the benchmark's directory.
-const STORE: &str = "store";
+pub(crate) const STORE: &str = "store";
 
 /// Why a benchmark could not be made or finished.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
 }
@@ -106,19 +106,12 @@ pub async fn run(args: &BenchArgs) -> Result<BenchReport, BenchError> {
 
 async fn measure(args: &BenchArgs, mode: Mode) -> Result<ModeReport, BenchError> {
     console::remark(&format!("measuring {mode} …"));
-    let directory = tempfile::Builder::new()
-        .prefix("podgate-bench-")
-        .tempdir()
-        .map_err(BenchError::io("making a temporary directory"))?;
+    let directory = workplace()?;
     let site = Site { directory: directory.path(), workers: args.workers };
-    fs::create_dir(directory.path().join("profiles"))
-        .map_err(BenchError::io("making the directory of profiles"))?;
-    documents::write(&directory.path().join("profiles")).map_err(BenchError::io("writing the profiles"))?;
-
     let mut addresses = Addresses::new(args.seed);
     let slots = workload::slots(args, &mut addresses);
     let rss_without_grants = hold(args, &site, &slots).await?;
-    let gateway = Target::gateway(&site, STORE, &slots, args).await?;
+    let gateway = Target::gateway(&site, STORE, &slots, args.in_flight, args.grants).await?;
     let held = match rss_without_grants {
         Some(before) => Some(Held::new(args.grants, before, gateway.rss_bytes()?)),
         None => None,
@@ -141,12 +134,24 @@ async fn measure(args: &BenchArgs, mode: Mode) -> Result<ModeReport, BenchError>
     Ok(ModeReport::new(mode, args.workers, &slices, held))
 }
 
+/// A directory with the profiles of a benchmark.
+pub(crate) fn workplace() -> Result<TempDir, BenchError> {
+    let directory = tempfile::Builder::new()
+        .prefix("podgate-bench-")
+        .tempdir()
+        .map_err(BenchError::io("making a temporary directory"))?;
+    let profiles = directory.path().join("profiles");
+    fs::create_dir(&profiles).map_err(BenchError::io("making the directory of profiles"))?;
+    documents::write(&profiles).map_err(BenchError::io("writing the profiles"))?;
+    Ok(directory)
+}
+
 /// Makes the grants that the gateway is to hold, if any; returns what one without them has in RAM.
 async fn hold(args: &BenchArgs, site: &Site<'_>, slots: &[Vec<Slot>]) -> Result<Option<u64>, BenchError> {
     if args.grants == 0 {
         return Ok(None);
     }
-    let without = Target::gateway(site, "empty-store", slots, args).await?;
+    let without = Target::gateway(site, "empty-store", slots, args.in_flight, args.grants).await?;
     let rss_bytes = without.rss_bytes()?;
     without.stop().await?;
     held::fill(&site.directory.join(STORE), args.grants).await?;

@@ -148,6 +148,10 @@ impl Running {
     }
 
     /// Kills it (SIGKILL), and leaves its files for another start.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it does not end.
     pub async fn kill(mut self) -> Init {
         self.signal(Signal::KILL);
         match within("the end of podgate-init", self.child.wait()).await {

@@ -11,10 +11,12 @@ pub mod browser;
 pub mod home;
 pub mod page;
 
+pub mod agent;
 pub mod envoy;
 pub mod gateway;
 pub mod guarded_redis;
 pub mod init;
+pub mod network;
 
 pub mod caller;
 pub mod documents;

@@ -1,10 +1,12 @@
 //! Enforcers: what they are told of grants, in which order, after which breaks; and grants that wait for them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::time::Duration;
 
 use podgate_proto::v1::{
-    AuthorizeRequest, AuthorizeResponse, Destination, GrantOrigin, GrantServiceRevokeRequest,
-    GrantServiceWatchResponse, WatchStart, WatchStep, authorize_response::Outcome,
+    AuthorizeRequest, AuthorizeResponse, Destination, Grant, GrantOrigin, GrantServiceRevokeRequest,
+    GrantServiceWatchResponse, Pod, WatchStart, WatchStep, authorize_response::Outcome,
     grant_service_client::GrantServiceClient, grant_service_revoke_request::Target,
 };
 use podgate_tests::{
@@ -12,7 +14,7 @@ use podgate_tests::{
     eventually::{eventually, within},
     gateway::{Gateway, Setup},
     refusal::{fields, reason, retry_after},
-    requests::authorize,
+    requests::{authorize, authorize_as, pod as pod_of},
     watcher::{Watcher, enforcer},
     yaml::profile,
 };
@@ -158,10 +160,10 @@ async fn who_was_away_for_too_long_is_told_everything_anew() {
 
 #[tokio::test]
 async fn a_slow_watcher_is_told_anew_and_misses_no_removal() {
-    let many: String = (0..100)
+    let rules: Vec<_> = (0..100)
         .map(|number| format!("    - {{ name: r{number}, hosts: [h{number}.shop.svc], ports: [80] }}\n"))
         .collect();
-    let text = profile("shop", DB.0, &format!("{many}{LIMITS}"));
+    let text = profile("shop", DB.0, &format!("{}{LIMITS}", rules.concat()));
     let gateway = shop("").with_file("shop.yaml", text).flag("--max-journal", "16").start().await;
     let endpoint = Endpoint::try_from(gateway.endpoint()).unwrap().initial_stream_window_size(65_535);
     let client = GrantServiceClient::new(endpoint.connect().await.unwrap());
@@ -183,6 +185,46 @@ async fn a_slow_watcher_is_told_anew_and_misses_no_removal() {
     assert!(kinds.contains(&WatchStep::SnapshotEnd), "{kinds:?}");
     let page = gateway.page("/metrics").await;
     assert!(page.metric("podgate_watch_snapshots_total", "fell_behind") >= Some(1.0), "{}", page.body);
+}
+
+#[tokio::test]
+async fn a_snapshot_in_parts_follows_what_changes_meanwhile() {
+    const CLUSTERS: usize = 250;
+    let gateway = shop("").start().await;
+    let portal = Caller::of(&gateway).await;
+    // A pod of each address in each cluster; each asks twice, so that its grant is made and changed.
+    let all_ask = async |addresses: std::ops::RangeInclusive<u8>, wanted: &'static [(&str, u32)]| {
+        let mut asking = tokio::task::JoinSet::new();
+        for last in addresses {
+            let pod = Caller::from(&gateway, &format!("127.0.1.{last}")).await;
+            asking.spawn(async move {
+                for cluster in 0..CLUSTERS {
+                    let named = Pod { cluster: format!("c{cluster}"), ..pod_of("a") };
+                    pod.granted(authorize_as("shop", named, wanted)).await;
+                }
+            });
+        }
+        asking
+    };
+    all_ask(1..=3, &[DB]).await.join_all().await;
+    let mut db = watch(&portal, enforcer("db", &[DB, CACHE])).await;
+    let mut parts = 1;
+    let changing = all_ask(3..=4, &[DB, CACHE]).await;
+    while db.step().await.step() == WatchStep::Snapshot {
+        parts += 1;
+    }
+    assert!(parts >= 3, "{parts} parts");
+    changing.join_all().await;
+    revoke(&portal, Target::Address("127.0.1.2".to_owned())).await;
+    let expected = portal.all_grants().await;
+    assert_eq!(expected.len(), 3 * CLUSTERS);
+    let generations = |grants: &[Grant]| -> Vec<(String, u64)> {
+        grants.iter().map(|grant| (grant.grant_id.clone(), grant.generation)).collect()
+    };
+    let expected = generations(&expected);
+    while generations(&db.held.values().cloned().collect::<Vec<_>>()) != expected {
+        db.step_of(WatchStep::Delta).await;
+    }
 }
 
 #[tokio::test]

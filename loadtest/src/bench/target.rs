@@ -12,7 +12,6 @@ use crate::{
         workload::Slot,
     },
     child::{Confinement, ServerChild, ServerCommand},
-    cli::BenchArgs,
     process,
 };
 
@@ -43,15 +42,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts a gateway on the site's profiles and one of its stores.
+    /// Starts a gateway on the site's profiles and one of its stores, which holds so many grants.
     pub(crate) async fn gateway(
         site: &Site<'_>,
         store: &str,
         slots: &[Vec<Slot>],
-        args: &BenchArgs,
+        in_flight: u32,
+        grants: u32,
     ) -> Result<Self, BenchError> {
-        let in_flight = args.in_flight;
-        let grants = (args.grants as usize + slots.len() * in_flight as usize).max(GRANTS_FLOOR).to_string();
+        let grants = (grants as usize + slots.len() * in_flight as usize).max(GRANTS_FLOOR).to_string();
         let (workers, per_ip, capacity) =
             (site.workers.to_string(), PER_IP.to_string(), CAPACITY.to_string());
         let connections = (slots.len() + FILL_AT_ONCE).max(CONNECTIONS_FLOOR).to_string();

@@ -48,17 +48,28 @@ pub(crate) struct Slot {
 
 /// The slots, by connection.
 pub(crate) fn slots(args: &BenchArgs, addresses: &mut Addresses) -> Vec<Vec<Slot>> {
-    let mut random = SplitMix64::new(args.seed, 3);
+    let BenchArgs { connections, in_flight, seed, grants, .. } = *args;
+    some_slots((connections, in_flight), seed, grants, addresses)
+}
+
+/// So many slots on so many connections, of a gateway that holds so many grants.
+pub(crate) fn some_slots(
+    (connections, in_flight): (u32, u32),
+    seed: u64,
+    held: u32,
+    addresses: &mut Addresses,
+) -> Vec<Vec<Slot>> {
+    let mut random = SplitMix64::new(seed, 3);
     addresses
-        .take(args.connections as usize)
+        .take(connections as usize)
         .map(|address| {
-            (0..args.in_flight)
+            (0..in_flight)
                 .map(|slot| Slot {
                     address,
                     cluster: format!("bench-{slot}"),
                     uid: random.uuid(),
                     seed: random.next_u64(),
-                    held: args.grants,
+                    held,
                 })
                 .collect()
         })

@@ -115,7 +115,8 @@ impl PodTask {
                     CallError::Throttled(_) => GaveUp::Throttled,
                     CallError::Unavailable(_) => GaveUp::Unavailable,
                     CallError::Unauthenticated(_) => GaveUp::Unauthenticated,
-                    CallError::Misconfigured(_) => GaveUp::Misconfigured,
+                    // A load tester's pods do not share addresses in time: somebody has given it others' addresses.
+                    CallError::Superseded(_) | CallError::Misconfigured(_) => GaveUp::Misconfigured,
                 };
                 tally.gave_up(why, &error.ended().reason, watch.calls);
             }

@@ -97,7 +97,7 @@ impl Workload {
     fn holds(&self, grant: &Grant) -> bool {
         match &grant.subject.kind {
             SubjectKind::Pod(pod) => {
-                pod.namespace == self.namespace && pod.service_account == self.service_account
+                *pod.namespace == *self.namespace && *pod.service_account == *self.service_account
             }
             SubjectKind::Host(_) => false,
         }

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podgate_engine::{
-    grant::{Allowed, Basis, Place},
-    subject::{Subject, SubjectKind},
-    time::Moment,
-};
+use podgate_engine::grant::Terms;
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::samples;
 
 const NOW: WallTime = WallTime::from_millis(1);
 /// What grants of the test may allow, by number.
@@ -25,32 +22,14 @@ struct World {
 
 fn grant(id: GrantId, generation: u64, places: u8) -> Arc<Grant> {
     let places = PLACES.iter().enumerate().filter(|(at, _)| places >> at & 1 == 1);
-    let allowed =
-        places.map(|(_, place)| Allowed { destination: place.parse().unwrap(), basis: Basis::Shadow });
-    Arc::new(Grant {
-        id,
-        generation,
-        app: "order".into(),
-        subject: Arc::new(Subject {
-            cluster: "".into(),
-            address: [10, 8, 0, id.0 as u8].into(),
-            kind: SubjectKind::Host("".into()),
-        }),
-        allowed: allowed.collect(),
-        requests: [].into(),
-        admitted_at: Moment::from_nanos(1),
-        created_at: WallTime::from_millis(0),
-        expires_at: WallTime::from_millis(2),
-        revision: 1,
-        shadow: false,
-    })
+    Arc::new(samples::grant(id, generation, places.map(|(_, place)| *place)))
 }
 
 impl World {
     fn new(changes_max: usize) -> Self {
-        let (index, journal) = (GrantIndex::new(&BTreeMap::new()), Journal::default());
+        let (index, journal) = (GrantIndex::new(BTreeMap::new(), Vec::new()), Journal::default());
         journal.keep(changes_max);
-        Self { index, journal, history: vec![BTreeMap::new()], next: 1 }
+        Self { index, journal, history: vec![BTreeMap::new(); 2], next: 1 }
     }
 
     fn now(&self) -> &BTreeMap<GrantId, Arc<Grant>> {
@@ -90,7 +69,7 @@ impl World {
                 self.history.push(state);
             }
         }
-        self.journal.publish(&self.index, Vec::<(Place, Vec<_>)>::new(), changes);
+        self.journal.publish(&self.index, changes, std::iter::empty());
         assert_eq!(self.journal.head(), Revision(self.history.len() as u64 - 1));
     }
 
@@ -269,18 +248,18 @@ fn nothing_is_in_force_before_a_snapshot_is_acknowledged() {
     while !take(&world, &mut watcher, &mut enforcer, &all(), 1) {
         assert_eq!(watcher.in_force(), Revision(0));
     }
-    assert_eq!(watcher.reached(), Revision(600));
+    assert_eq!(watcher.reached(), Revision(601));
     watcher.acknowledge(&enforcer.token).unwrap();
-    assert_eq!(watcher.in_force(), Revision(600));
+    assert_eq!(watcher.in_force(), Revision(601));
     // A change that is told has to be acknowledged as well; one that is not has not.
     world.commit(&[Changing::Make(1)]);
     assert!(!take(&world, &mut watcher, &mut enforcer, &all(), 1));
-    assert_eq!(watcher.in_force(), Revision(600));
+    assert_eq!(watcher.in_force(), Revision(601));
     world.commit(&[Changing::Make(0)]);
     while !take(&world, &mut watcher, &mut enforcer, &all(), 1) {}
-    assert_eq!((watcher.reached(), watcher.in_force()), (Revision(602), Revision(600)));
+    assert_eq!((watcher.reached(), watcher.in_force()), (Revision(603), Revision(601)));
     watcher.acknowledge(&enforcer.token).unwrap();
-    assert_eq!(watcher.in_force(), Revision(602));
+    assert_eq!(watcher.in_force(), Revision(603));
 }
 
 #[test]
@@ -297,7 +276,7 @@ fn tokens_of_others_are_worth_nothing() {
     assert!(!resumes(Guards::new(None, []), &enforcer.token, &world.journal), "of other guards");
     assert!(!resumes(all(), &enforcer.token, &World::new(1).journal), "of another run");
     assert!(!resumes(all(), &enforcer.token[1..], &world.journal), "cut");
-    let ahead = write_token(watcher.scope, Revision(2));
+    let ahead = write_token(watcher.scope, Revision(3));
     assert!(!resumes(all(), &ahead, &world.journal), "of the future");
     assert_eq!(watcher.acknowledge(&ahead), Err(NeverSent));
     assert_eq!(watcher.acknowledge(&[]), Err(NeverSent));
@@ -316,10 +295,10 @@ fn steps_are_bounded_by_grants_and_by_destinations() {
     let big = |id: u64| {
         let one = grant(GrantId(id), 1, 7);
         let many = one.allowed.iter().cycle().take(1_500).cloned().collect();
-        Arc::new(Grant { allowed: many, ..(*one).clone() })
+        Arc::new(Grant { terms: Arc::new(Terms { allowed: many, ..(*one.terms).clone() }), ..(*one).clone() })
     };
     let changes = (2_001..2_004).map(|id| (GrantId(id), Some(big(id))));
-    world.journal.publish(&world.index, Vec::<(Place, Vec<_>)>::new(), changes);
+    world.journal.publish(&world.index, changes, std::iter::empty());
     for _ in 0..3 {
         let Next::Told(step) = watcher.next(&world.index, &world.journal, NOW) else {
             panic!("nothing told")

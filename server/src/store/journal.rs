@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use podgate_engine::grant::{Grant, GrantId, Place};
+use podgate_engine::{
+    grant::{Grant, GrantId},
+    lease::{Occupancy, Seat},
+};
 use rand::RngExt as _;
 use tokio::sync::watch;
 
@@ -16,9 +19,12 @@ use crate::store::{Change, GrantIndex};
 /// Changes that are kept where nothing else is set: 52 s of 5,000 a second.
 pub const CHANGES_MAX: usize = 262_144;
 
-/// How many changes had come into force; a change's own number is the revision after it.
+/// Rises by one with each change that comes into force. 0 is before all: nothing is in force as of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
+
+/// The revision of what was in force when the gateway started.
+const FIRST: Revision = Revision(1);
 
 /// What came into force, in order. Written by the store's writer alone.
 #[derive(Debug)]
@@ -50,12 +56,8 @@ pub enum Reading<T> {
 
 impl Default for Journal {
     fn default() -> Self {
-        let ring = Ring { changes: VecDeque::new(), changes_max: CHANGES_MAX, head: Revision::default() };
-        Self {
-            ring: RwLock::new(ring),
-            epoch: rand::rng().random(),
-            head: watch::Sender::new(Revision::default()),
-        }
+        let ring = Ring { changes: VecDeque::new(), changes_max: CHANGES_MAX, head: FIRST };
+        Self { ring: RwLock::new(ring), epoch: rand::rng().random(), head: watch::Sender::new(FIRST) }
     }
 }
 
@@ -109,12 +111,12 @@ impl Journal {
     pub(crate) fn publish(
         &self,
         index: &GrantIndex,
-        places: impl IntoIterator<Item = (Place, Vec<Arc<Grant>>)>,
         changes: impl IntoIterator<Item = (GrantId, Option<Arc<Grant>>)>,
+        occupancies: impl Iterator<Item = (Seat, Option<Arc<Occupancy>>)>,
     ) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let before = ring.head;
-        index.publish(places.into_iter(), changes.into_iter(), |change| ring.append(change));
+        index.publish(changes.into_iter(), occupancies, |change| ring.append(change));
         let head = ring.head;
         drop(ring);
         if head != before {
@@ -140,37 +142,12 @@ impl Ring {
 mod tests {
     use std::{net::IpAddr, time::Duration};
 
-    use podgate_engine::{
-        lease::NewGrant,
-        subject::{PodIdentity, Subject, SubjectKind},
-        time::Moment,
-    };
+    use podgate_engine::lease::{Lifetimes, NewGrant};
 
     use super::*;
-    use crate::store::{Ending, Store, Target};
+    use crate::store::{Ending, Store, Target, samples::new_grant};
 
-    fn new_grant(address: IpAddr, uid: &str) -> NewGrant {
-        NewGrant {
-            app: "order".into(),
-            subject: Arc::new(Subject {
-                cluster: "bj-1".into(),
-                address,
-                kind: SubjectKind::Pod(PodIdentity {
-                    namespace: "hotel".into(),
-                    name: "".into(),
-                    uid: uid.into(),
-                    service_account: "order".into(),
-                    node: "".into(),
-                }),
-            }),
-            allowed: Arc::new([]),
-            request: 1,
-            admitted_at: Moment::from_nanos(1),
-            max_age: Duration::from_secs(60),
-            revision: 1,
-            shadow: false,
-        }
-    }
+    const BRIEF: Lifetimes = Lifetimes { ttl: Duration::ZERO, max_age: Duration::ZERO };
 
     fn grant(store: &Store, new: NewGrant) -> Arc<Grant> {
         store.grant(new).unwrap().blocking_recv().unwrap().unwrap()
@@ -190,26 +167,26 @@ mod tests {
         let (store, _) = Store::open(home.path(), 10).unwrap();
         let address = IpAddr::from([10, 0, 0, 1]);
         let made = grant(&store, new_grant(address, "old"));
-        assert_eq!(behind(&store, 0), [Change { before: None, after: Some(Arc::clone(&made)) }]);
+        assert_eq!(behind(&store, 1), [Change { before: None, after: Some(Arc::clone(&made)) }]);
         let grown = grant(&store, NewGrant { request: 2, ..new_grant(address, "old") });
         let change = Change { before: Some(made), after: Some(Arc::clone(&grown)) };
-        assert_eq!(behind(&store, 1), [change]);
+        assert_eq!(behind(&store, 2), [change]);
         // Another pod takes the address over: first the one ends, then the other begins.
-        let next = grant(&store, NewGrant { max_age: Duration::ZERO, ..new_grant(address, "new") });
+        let next = grant(&store, NewGrant { lifetimes: BRIEF, ..new_grant(address, "new") });
         let ended = Change { before: Some(grown), after: None };
-        assert_eq!(behind(&store, 2), [ended, Change { before: None, after: Some(Arc::clone(&next)) }]);
+        assert_eq!(behind(&store, 3), [ended, Change { before: None, after: Some(Arc::clone(&next)) }]);
         let end = |ending| store.end(ending).unwrap().blocking_recv().unwrap().unwrap();
         assert_eq!(end(Ending::Expire(10)), 1);
-        assert_eq!(behind(&store, 4), [Change { before: Some(next), after: None }]);
+        assert_eq!(behind(&store, 5), [Change { before: Some(next), after: None }]);
         let last = grant(&store, new_grant(address, "last"));
         assert_eq!(end(Ending::Revoke(Target::Grant(last.id))), 1);
-        assert_eq!(behind(&store, 6), [Change { before: Some(last), after: None }]);
+        assert_eq!(behind(&store, 7), [Change { before: Some(last), after: None }]);
         assert_eq!(end(Ending::Revoke(Target::App("order".to_owned()))), 0);
-        assert_eq!((store.journal().head(), store.journal().len()), (Revision(7), 7));
+        assert_eq!((store.journal().head(), store.journal().len()), (Revision(8), 7));
         store.close();
         // Each run has a journal of its own.
         let (store, _) = Store::open(home.path(), 10).unwrap();
-        assert_eq!(store.journal().head(), Revision(0));
+        assert_eq!(store.journal().head(), FIRST);
     }
 
     #[test]
@@ -218,14 +195,14 @@ mod tests {
         let (store, _) = Store::open(home.path(), 10).unwrap();
         store.journal().keep(3);
         for last in 1..=5 {
-            grant(&store, new_grant([10, 0, 0, last].into(), "a"));
+            grant(&store, new_grant([10, 0, 0, last], "a"));
         }
         let read = |reached| store.journal().read(Revision(reached), 2, || "head");
-        assert!(matches!(read(1), Reading::Lost));
-        assert!(matches!(read(2), Reading::Changes(changes) if changes.len() == 2));
-        assert!(matches!(read(4), Reading::Changes(changes) if changes.len() == 1));
-        assert!(matches!(read(5), Reading::AtHead("head")));
+        assert!(matches!(read(2), Reading::Lost));
+        assert!(matches!(read(3), Reading::Changes(changes) if changes.len() == 2));
+        assert!(matches!(read(5), Reading::Changes(changes) if changes.len() == 1));
+        assert!(matches!(read(6), Reading::AtHead("head")));
         store.journal().keep(1);
-        assert!(matches!(read(3), Reading::Lost));
+        assert!(matches!(read(4), Reading::Lost));
     }
 }
