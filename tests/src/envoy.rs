@@ -60,21 +60,24 @@ impl Databases {
         let home = Home::new();
         let redis = start_redis(&home).await;
         let behind = format!("pipe: {{ path: {} }}", home.path("redis.sock").display());
-        let listeners = [own_address(), own_address()].map(|ip| SocketAddr::new(ip.into(), 3306));
-        let [order, stock] = listeners;
-        let envoy = Envoy::start(
-            home,
-            vec![redis],
-            "tcp.yaml",
-            gateway,
-            &[
-                ("address: 10.9.0.7, port_value: 3306", &socket(order)),
-                ("address: 10.9.0.8, port_value: 3306", &socket(stock)),
-                ("socket_address: { address: 10.9.1.7, port_value: 3306 }", &behind),
-                ("socket_address: { address: 10.9.1.8, port_value: 3306 }", &behind),
-            ],
-        )
-        .await;
+        Self::before(home, vec![redis], gateway, [&behind, &behind]).await
+    }
+
+    /// Starts an Envoy before two servers of the test's own.
+    pub async fn before_own(gateway: &Gateway, servers: [SocketAddr; 2]) -> Self {
+        let [order, stock] = servers.map(|server| format!("socket_address: {{ {} }}", socket(server)));
+        Self::before(Home::new(), Vec::new(), gateway, [&order, &stock]).await
+    }
+
+    async fn before(home: Home, servers: Vec<Child>, gateway: &Gateway, behind: [&str; 2]) -> Self {
+        let [order, stock] = [own_address(), own_address()].map(|ip| SocketAddr::new(ip.into(), 3306));
+        let words = [
+            ("address: 10.9.0.7, port_value: 3306", &*socket(order)),
+            ("address: 10.9.0.8, port_value: 3306", &*socket(stock)),
+            ("socket_address: { address: 10.9.1.7, port_value: 3306 }", behind[0]),
+            ("socket_address: { address: 10.9.1.8, port_value: 3306 }", behind[1]),
+        ];
+        let envoy = Envoy::start(home, servers, "tcp.yaml", gateway, &words).await;
         Self { _envoy: envoy, order, stock }
     }
 }
@@ -184,21 +187,26 @@ pub fn examples() -> Vec<String> {
     yaml.filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect()
 }
 
-/// Has Envoy look at an example as it is.
+/// Has Envoy look at a configuration.
 ///
 /// # Panics
 ///
 /// Panics if Envoy does not start.
-pub async fn validate(example: &str) -> Output {
+pub async fn validate(text: &str) -> Output {
     let mut envoy = program();
-    envoy.args(["--mode", "validate", "--config-path"]).arg(root().join(EXAMPLES).join(example));
+    envoy.args(["--mode", "validate", "--config-yaml", text]);
     match within("Envoy's look at an example", envoy.output()).await {
         Ok(output) => output,
         Err(error) => panic!("envoy does not start: {error}"),
     }
 }
 
-fn example_text(name: &str) -> String {
+/// The text of an example.
+///
+/// # Panics
+///
+/// Panics if it cannot be read.
+pub fn example_text(name: &str) -> String {
     let path = root().join(EXAMPLES).join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

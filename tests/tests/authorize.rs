@@ -385,6 +385,8 @@ async fn foreign_clients_find_health_and_reflection() {
         "podgate.v1.GrantService",
         "podgate.v1.AuditService",
         "grpc.health.v1.Health",
+        "envoy.service.auth.v3.Authorization",
+        "envoy.service.ratelimit.v3.RateLimitService",
     ] {
         assert!(services.iter().any(|service| service == name), "{name} is not in {services:?}");
     }

@@ -155,7 +155,7 @@ async fn validate_tells_every_fault_of_every_file() {
         "bad.yaml:9:19: spec.limits.rate: `fast` is no rate",
         "bad.yaml:9:32: spec.limits.burst: ",
         "spec.lease.maxAge: ",
-        "bad.yaml:12:7: kind: `AppProfil` is no kind; expected AppProfile or CommonPorts; did you mean `AppProfile`?",
+        "bad.yaml:12:7: kind: `AppProfil` is no kind; expected AppProfile, CommonPorts, RateLimits; did you mean `AppProfile`?",
         "worse.yml:",
         "worst.yaml: is not UTF-8 text (at byte 0)",
         "nothing of this would be put in force",

@@ -2,6 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::{
+    net,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
 use podgate_proto::{
     envoy::{
         config::core::v3::{Address, SocketAddress, address, socket_address::PortSpecifier},
@@ -24,14 +32,18 @@ use podgate_proto::{
 };
 use podgate_tests::{
     caller::Caller,
-    envoy::{Databases, HttpService, examples, validate},
-    eventually::eventually,
+    envoy::{Databases, HttpService, example_text, examples, validate},
+    eventually::{eventually, within},
     gateway::{Gateway, Setup},
     guarded_redis::{Passage, ping_from},
     refusal::{fields, reason},
     requests::authorize,
     workspace::root,
     yaml::profile,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket},
 };
 use tonic::{Code, Status, metadata::MetadataValue};
 
@@ -81,6 +93,58 @@ async fn a_connection_passes_with_a_grant_and_only_to_what_is_granted() {
     assert_eq!(checks(&gateway, "verdict=\"denied\"").await, Some(42.0));
     grant(&gateway, POD).await;
     assert_eq!(ping_from(POD, databases.order).await, Passage::Open);
+}
+
+/// A server that speaks first, as MySQL does, and answers what it hears; what it heard.
+async fn speaks_first() -> (net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, heard) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&heard);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let _ = stream.write_all(b"greeting\n").await;
+                let mut bytes = [0; 64];
+                while let Ok(length @ 1..) = stream.read(&mut bytes).await {
+                    count.fetch_add(length, Ordering::Relaxed);
+                    let _ = stream.write_all(b"welcome\n").await;
+                }
+            });
+        }
+    });
+    (address, heard)
+}
+
+/// What a client of such a server reads when it answers the greeting with its login.
+async fn log_in(from: &str, to: net::SocketAddr) -> String {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(net::SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+    let mut stream = socket.connect(to).await.unwrap();
+    let mut read = vec![0; 9];
+    within("the greeting", stream.read_exact(&mut read)).await.unwrap();
+    stream.write_all(b"login\n").await.unwrap();
+    let mut answer = [0; 64];
+    // Closed in order or by a reset: either way there is no answer.
+    let length = within("an answer or an end", stream.read(&mut answer)).await.unwrap_or(0);
+    read.extend(&answer[..length]);
+    String::from_utf8(read).unwrap()
+}
+
+/// Envoy asks on the client's first bytes: the greeting is there before, and nothing else passes.
+#[tokio::test]
+async fn of_two_databases_that_speak_first_only_the_granted_one_is_reached() {
+    let gateway = of_example().start().await;
+    let ((order, order_heard), (stock, stock_heard)) = (speaks_first().await, speaks_first().await);
+    let databases = Databases::before_own(&gateway, [order, stock]).await;
+    grant(&gateway, POD).await;
+    assert_eq!(log_in(POD, databases.order).await, "greeting\nwelcome\n");
+    for _ in 0..10 {
+        assert_eq!(log_in(POD, databases.stock).await, "greeting\n");
+        assert_eq!(log_in(OTHER_POD, databases.order).await, "greeting\n");
+    }
+    assert_eq!((order_heard.load(Ordering::Relaxed), stock_heard.load(Ordering::Relaxed)), (6, 0));
 }
 
 /// The wall clock of the gateway, by which leases end, is set forward with libfaketime.
@@ -172,9 +236,39 @@ async fn envoy_finds_the_examples_good() {
     let examples = examples();
     assert!(examples.len() >= 2, "{examples:?}");
     for example in examples {
-        let output = validate(&example).await;
-        assert!(output.status.success(), "{example}: {}", String::from_utf8_lossy(&output.stderr));
+        good(&example, &example_text(&example)).await;
     }
+}
+
+async fn good(what: &str, configuration: &str) {
+    let output = validate(configuration).await;
+    assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Istio is not here, but what its EnvoyFilters put into Envoy is, in the places of the same filters of `http.yaml`.
+#[tokio::test]
+async fn envoy_finds_the_filters_for_istio_good() {
+    let (http, istio) = (example_text("http.yaml"), example_text("istio/orders.yaml"));
+    // Istio merges the one into a filter of its own making, which has these.
+    let made = "transport_api_version: V3\n  grpc_service:\n    envoy_grpc: { cluster_name: podgate }\n";
+    let checks = block(&istio, "name: envoy.filters.http.ext_authz\n").replace("grpc_service:\n", made);
+    let rates = block(&istio, "name: envoy.filters.http.ratelimit\n");
+    let rates = rates.replace("outbound|7420||podgate.podgate.svc.cluster.local", "podgate");
+    for (filter, by) in [("ext_authz", checks), ("ratelimit", rates)] {
+        let mine = block(&http, &format!("name: envoy.filters.http.{filter}\n"));
+        let indented = |text: &str| text.replace('\n', &format!("\n{}", " ".repeat(20)));
+        assert!(http.contains(&indented(&mine)), "{mine}");
+        good(filter, &http.replace(&indented(&mine), &indented(&by))).await;
+    }
+}
+
+/// The mapping that begins with this line, the last one of it, without what indents it.
+fn block(text: &str, first: &str) -> String {
+    let at = text.find(&format!("{first} ")).unwrap_or_else(|| panic!("no {first}"));
+    let indent = text[..at].lines().last().unwrap_or_default().len();
+    let lines = text[at..].lines().skip(1).take_while(|line| line.chars().take(indent).all(|it| it == ' '));
+    let lines: Vec<&str> = lines.map(|line| line.get(indent..).unwrap_or_default()).collect();
+    format!("{first}{}", lines.join("\n"))
 }
 
 /// What an Envoy asks, by hand.
