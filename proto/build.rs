@@ -6,12 +6,13 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "podgate/v1/audit_service.proto",
     "podgate/v1/authorization_service.proto",
     "podgate/v1/common_ports_service.proto",
     "podgate/v1/grant_service.proto",
     "podgate/v1/profile_service.proto",
+    "podgate/store/v1/occupancy.proto",
     "podgate/store/v1/store.proto",
     "podgate/store/v1/tombstone.proto",
     "podgate/upstream/v1/acl_backend_service.proto",

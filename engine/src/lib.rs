@@ -33,5 +33,6 @@ pub mod ticket;
 
 pub mod grant;
 pub mod lease;
+pub mod shared;
 
 pub mod digest;

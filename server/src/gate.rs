@@ -7,12 +7,13 @@ pub mod grants;
 pub mod in_force;
 mod lanes;
 pub mod policies;
+pub mod redecision;
 pub mod refusal;
 pub mod upstream;
 
 use std::time::Duration;
 
-use podgate_engine::desk::REMAINING_MIN;
+use podgate_engine::{desk::REMAINING_MIN, lease::SharedAddresses};
 
 pub use self::{
     authorize::{Appointments, Asked, Authorized, Explained, Outcome, Patience},
@@ -20,6 +21,7 @@ pub use self::{
     documents::{Applied, DocumentError},
     in_force::InForce,
     policies::Policies,
+    redecision::Redecisions,
     refusal::Refusal,
 };
 use crate::{
@@ -39,6 +41,7 @@ pub struct Gate {
     policies: Policies,
     booking: Booking,
     lanes: Lanes,
+    shared_addresses: SharedAddresses,
     store: Store,
     upstream: Option<Upstream>,
     outcomes: authorize::Outcomes,
@@ -52,6 +55,7 @@ impl Gate {
             policies,
             booking: Booking::new(config, kept),
             lanes: Lanes::new(),
+            shared_addresses: config.leases.shared.clone(),
             store,
             upstream: None,
             outcomes: authorize::Outcomes::new(),
