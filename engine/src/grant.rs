@@ -1,6 +1,13 @@
 //! A grant: the recorded decision that lets one subject's address reach a set of destinations.
 
-use std::{fmt, net::IpAddr, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    ops::Deref,
+    str::FromStr,
+    sync::Arc,
+};
 
 use crate::{
     decision::{Decision, Verdict},
@@ -8,6 +15,8 @@ use crate::{
     digest::hex,
     fault::{Unreadable, shown},
     index::RuleRef,
+    lease::{Fallback, Tenure},
+    shared::Word,
     subject::Subject,
     time::{Moment, WallTime},
 };
@@ -38,36 +47,65 @@ impl FromStr for GrantId {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Cluster; empty where there is one only.
-    pub cluster: Box<str>,
+    pub cluster: Word,
     /// The address.
     pub address: IpAddr,
 }
 
-/// A recorded decision.
+/// A recorded decision. What it allows stands in its [`Terms`], and is read from the grant itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Identifies it.
     pub id: GrantId,
     /// Rises whenever it changes.
     pub generation: u64,
-    /// Name of the app.
-    pub app: Arc<str>,
+    /// What it allows, and why.
+    pub terms: Arc<Terms>,
     /// Who holds it, and at which address.
     pub subject: Arc<Subject>,
-    /// What it allows.
-    pub allowed: Arc<[Allowed]>,
-    /// Digests of the requests that it answers, oldest first.
-    pub requests: Box<[u64]>,
+    /// By what it goes on.
+    pub tenure: Tenure,
     /// The admission of the latest request, on the boot clock.
     pub admitted_at: Moment,
     /// When it was made.
     pub created_at: WallTime,
     /// When it ends.
     pub expires_at: WallTime,
+}
+
+/// What a grant allows, and why: the same for all pods that asked the same of the same app.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Name of the app.
+    pub app: Arc<str>,
+    /// What it allows.
+    pub allowed: Arc<[Allowed]>,
+    /// Digests of the requests that it answers, oldest first.
+    pub requests: Box<[u64]>,
     /// Revision of the app's policy that made it.
     pub revision: u64,
     /// Whether something was let through by shadow mode alone.
     pub shadow: bool,
+    /// What holds while the gateway cannot be reached.
+    pub fallback: Fallback,
+}
+
+/// Only what nearly always tells terms apart: what is allowed may be thousands of destinations.
+impl Hash for Terms {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.app.hash(state);
+        self.requests.hash(state);
+        self.revision.hash(state);
+        self.allowed.len().hash(state);
+    }
+}
+
+impl Deref for Grant {
+    type Target = Terms;
+
+    fn deref(&self) -> &Terms {
+        &self.terms
+    }
 }
 
 /// A destination that a grant allows.

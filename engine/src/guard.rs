@@ -36,7 +36,7 @@ impl Guards {
     /// What `grant` allows of what is guarded here, each destination as a whole: its ports may be more than the guarded
     /// ones.
     pub fn part_of<'a>(&'a self, grant: &'a Grant) -> impl Iterator<Item = &'a Allowed> {
-        let is_wanted = self.cluster.as_ref().is_none_or(|cluster| *cluster == grant.subject.cluster);
+        let is_wanted = self.cluster.as_ref().is_none_or(|cluster| **cluster == *grant.subject.cluster);
         let allowed = if is_wanted { &*grant.allowed } else { &[] };
         allowed.iter().filter(|allowed| self.cover_some_of(&allowed.destination))
     }

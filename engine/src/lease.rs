@@ -1,9 +1,30 @@
 //! How grants lie on an address: who takes it over, what adds up, what goes.
 
-use std::{sync::Arc, time::Duration};
+pub mod narrowing;
+pub mod occupancy;
+pub mod tenure;
 
+#[cfg(test)]
+mod lease_properties;
+#[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
+mod reuse_tests;
+#[cfg(test)]
+mod world;
+
+use std::sync::Arc;
+
+pub use self::{
+    narrowing::{Left, left_of, still_allowed},
+    occupancy::{
+        FORMER_MAX, Former, Move, Occupancy, REMEMBERED_FOR, Refused, Seat, SharedAddresses, Tenancy,
+    },
+    tenure::{Fallback, Lifetimes, Tenure},
+};
 use crate::{
-    grant::{Allowed, Grant, GrantId},
+    grant::{Allowed, Basis, Grant, GrantId, Terms},
+    shared::Shared,
     subject::Subject,
     time::{Moment, WallTime},
 };
@@ -24,15 +45,23 @@ pub struct NewGrant {
     pub request: u64,
     /// Instant of admission, on the boot clock.
     pub admitted_at: Moment,
-    /// How long it will live.
-    pub max_age: Duration,
+    /// By what it will go on.
+    pub tenure: Tenure,
+    /// For how long it will live.
+    pub lifetimes: Lifetimes,
     /// Revision of the app's policy that decided.
     pub revision: u64,
     /// Whether something is let through by shadow mode alone.
     pub shadow: bool,
+    /// What holds while the gateway cannot be reached.
+    pub fallback: Fallback,
+    /// Generation of the seat when the call was heard.
+    pub seen: u64,
+    /// Most living grants of the app.
+    pub app_max: u32,
 }
 
-/// What a new grant does to its address.
+/// What a new grant does to its seat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placement {
     /// The grant as it stands now: new, or an earlier one that has grown.
@@ -40,37 +69,80 @@ pub struct Placement {
     /// Grants that it ends: expired ones, and those of another uid, whose pod had the address before. An address
     /// that is reused never inherits.
     pub ended: Vec<Arc<Grant>>,
+    /// What is to be remembered of the seat from now on, where that changes.
+    pub occupancy: Option<Occupancy>,
 }
 
-/// Places a new grant on its address, where the `living` ones lie; `next` is the id that it gets if it is a new one.
-///
-/// A further request of the same pod for the same app adds to the grant that it has. Under another policy revision it
-/// replaces what was allowed: what the new policy still allows of it, the caller has decided again and put into `new`.
-pub fn place(living: &[Arc<Grant>], new: NewGrant, next: GrantId, now: WallTime) -> Placement {
-    let uid = new.subject.kind.uid();
-    let (mine, ended): (Vec<_>, Vec<_>) =
-        living.iter().cloned().partition(|grant| grant.subject.kind.uid() == uid && grant.lives(now));
-    let expires_at = now.plus(new.max_age);
-    let grant = match mine.iter().find(|grant| grant.app == new.app) {
-        Some(held) => grown(held, new, expires_at),
-        None => Grant {
-            id: next,
-            generation: 1,
+/// A lease that is extended.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// For how long it lives from now on.
+    pub lifetimes: Lifetimes,
+    /// What holds while the gateway cannot be reached.
+    pub fallback: Fallback,
+    /// What is left of the grant under the present policy, where that is not all.
+    pub narrowed: Option<Narrowing>,
+}
+
+/// What is left of a grant under another policy.
+#[derive(Clone, Debug)]
+pub struct Narrowing {
+    /// The generation of the grant about which this was decided.
+    pub generation: u64,
+    /// What it allows from now on.
+    pub allowed: Arc<[Allowed]>,
+    /// Revision of the app's policy that decided.
+    pub revision: u64,
+}
+
+impl Tenancy<'_> {
+    /// Places a new grant on the seat; `next` is the id that it gets if it is a new one.
+    ///
+    /// A further request of the same pod for the same app adds to the grant that it has. Under another policy revision it
+    /// replaces what was allowed: what the new policy still allows of it, the caller has decided again and put into `new`.
+    pub fn place(
+        self,
+        new: NewGrant,
+        next: GrantId,
+        now: WallTime,
+        shared: &mut Shared,
+    ) -> Result<Placement, Refused> {
+        let uid = new.subject.kind.uid();
+        self.admits(uid, new.seen, now)?;
+        let occupancy = self.taken(uid, next, now);
+        // What is over of a uid that goes on is left to the sweep, which notes its end.
+        let is_kept =
+            |grant: &Grant| grant.subject.kind.uid() == uid && (occupancy.is_none() || grant.lives(now));
+        let (mine, ended): (Vec<_>, Vec<_>) = self.grants.iter().cloned().partition(|grant| is_kept(grant));
+        let grant = match mine.iter().find(|grant| grant.app == new.app && grant.lives(now)) {
+            Some(held) => grown(held, new, now, shared),
+            None => fresh(new, next, now, shared),
+        };
+        Ok(Placement { grant: Arc::new(grant), ended, occupancy })
+    }
+}
+
+fn fresh(new: NewGrant, id: GrantId, now: WallTime, shared: &mut Shared) -> Grant {
+    Grant {
+        id,
+        generation: 1,
+        terms: shared.terms(Terms {
             app: new.app,
-            subject: new.subject,
             allowed: new.allowed,
             requests: Box::new([new.request]),
-            admitted_at: new.admitted_at,
-            created_at: now,
-            expires_at,
             revision: new.revision,
             shadow: new.shadow,
-        },
-    };
-    Placement { grant: Arc::new(grant), ended }
+            fallback: new.fallback,
+        }),
+        subject: shared.subject(&new.subject),
+        tenure: new.tenure,
+        admitted_at: new.admitted_at,
+        created_at: now,
+        expires_at: new.tenure.end(new.lifetimes, now),
+    }
 }
 
-fn grown(held: &Grant, new: NewGrant, expires_at: WallTime) -> Grant {
+fn grown(held: &Grant, new: NewGrant, now: WallTime, shared: &mut Shared) -> Grant {
     let repeated = held.requests.contains(&new.request);
     let has_room = repeated || held.requests.len() < REQUESTS_MAX;
     let keeps = held.revision == new.revision && has_room;
@@ -83,110 +155,69 @@ fn grown(held: &Grant, new: NewGrant, expires_at: WallTime) -> Grant {
         }
         (false, _) => (new.allowed, Box::from([new.request])),
     };
+    let tenure = held.tenure.with(new.tenure);
+    let end = tenure.end(new.lifetimes, now);
+    let expires_at = match tenure {
+        Tenure::Fixed => end.max(held.expires_at),
+        Tenure::Renewed => end,
+    };
     Grant {
         id: held.id,
         generation: held.generation + 1,
-        app: new.app,
-        subject: new.subject,
-        allowed,
-        requests,
+        terms: shared.terms(Terms {
+            app: new.app,
+            allowed,
+            requests,
+            revision: new.revision,
+            shadow: new.shadow || (keeps && held.shadow),
+            fallback: new.fallback,
+        }),
+        subject: if held.subject == new.subject {
+            Arc::clone(&held.subject)
+        } else {
+            shared.subject(&new.subject)
+        },
+        tenure,
         admitted_at: new.admitted_at,
         created_at: held.created_at,
-        expires_at: expires_at.max(held.expires_at),
-        revision: new.revision,
-        shadow: new.shadow || (keeps && held.shadow),
+        expires_at,
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        destination::Destination,
-        grant::Basis,
-        port::Protocol,
-        subject::{PodIdentity, SubjectKind},
+/// A living grant whose pod has renewed it, and so lives by `ttl` from now on.
+pub fn renewed(grant: &Grant, renewal: Renewal, now: WallTime, shared: &mut Shared) -> Grant {
+    let Renewal { lifetimes, fallback, narrowed } = renewal;
+    let narrowing = narrowed.filter(|narrowing| narrowing.generation == grant.generation);
+    let terms = match narrowing {
+        Some(narrowing) => Terms { fallback, ..narrowed_terms(grant, narrowing) },
+        None => Terms { fallback, ..(*grant.terms).clone() },
     };
-
-    const NOW: WallTime = WallTime::from_millis(1_000_000);
-
-    fn new_grant(app: &str, uid: &str, host: &str, revision: u64) -> NewGrant {
-        NewGrant {
-            app: app.into(),
-            subject: Arc::new(Subject {
-                cluster: "".into(),
-                address: [10, 8, 3, 17].into(),
-                kind: SubjectKind::Pod(PodIdentity {
-                    namespace: "hotel".into(),
-                    name: "order".into(),
-                    uid: uid.into(),
-                    service_account: "order".into(),
-                    node: "".into(),
-                }),
-            }),
-            allowed: Arc::new([allowed(host)]),
-            request: u64::from(host.as_bytes()[0]),
-            admitted_at: Moment::from_nanos(7),
-            max_age: Duration::from_secs(60),
-            revision,
-            shadow: false,
-        }
+    Grant {
+        generation: grant.generation + 1,
+        terms: shared.terms(terms),
+        tenure: Tenure::Renewed,
+        expires_at: Tenure::Renewed.end(lifetimes, now),
+        ..grant.clone()
     }
+}
 
-    fn allowed(host: &str) -> Allowed {
-        Allowed {
-            destination: Destination {
-                host: host.parse().unwrap(),
-                ports: "3306".parse().unwrap(),
-                protocol: Protocol::Tcp,
-            },
-            basis: Basis::Shadow,
-        }
-    }
+/// A grant under a policy that allows less of it; nothing where it has changed since that was decided.
+pub fn narrowed(grant: &Grant, narrowing: Narrowing, shared: &mut Shared) -> Option<Grant> {
+    (narrowing.generation == grant.generation).then(|| Grant {
+        generation: grant.generation + 1,
+        terms: shared.terms(narrowed_terms(grant, narrowing)),
+        ..grant.clone()
+    })
+}
 
-    #[test]
-    fn a_reused_address_never_inherits() {
-        let first = place(&[], new_grant("order", "old", "db", 1), GrantId(1), NOW);
-        let second =
-            place(std::slice::from_ref(&first.grant), new_grant("order", "new", "cache", 1), GrantId(2), NOW);
-        assert_eq!(second.ended, [first.grant]);
-        assert_eq!(*second.grant.allowed, [allowed("cache")]);
-        assert_eq!(second.grant.id, GrantId(2));
-    }
-
-    #[test]
-    fn a_second_request_of_the_same_pod_adds_up() {
-        let first = place(&[], new_grant("order", "uid", "db", 1), GrantId(1), NOW);
-        let second = place(&[first.grant], new_grant("order", "uid", "cache", 1), GrantId(2), NOW);
-        assert!(second.ended.is_empty());
-        assert_eq!(*second.grant.allowed, [allowed("db"), allowed("cache")]);
-        assert_eq!((second.grant.id, second.grant.generation), (GrantId(1), 2));
-        assert!(second.grant.answers("order", "uid", u64::from(b'd'), 1, NOW));
-        assert!(!second.grant.answers("order", "uid", u64::from(b'd'), 2, NOW));
-        assert!(!second.grant.answers("order", "uid", u64::from(b'd'), 1, NOW.plus(Duration::from_secs(60))));
-    }
-
-    #[test]
-    fn another_policy_replaces_what_the_old_one_allowed() {
-        let first = place(&[], new_grant("order", "uid", "db", 1), GrantId(1), NOW);
-        let second = place(&[first.grant], new_grant("order", "uid", "cache", 2), GrantId(2), NOW);
-        assert_eq!(*second.grant.allowed, [allowed("cache")]);
-    }
-
-    #[test]
-    fn requests_of_one_grant_are_bounded() {
-        let mut held = place(&[], new_grant("order", "uid", "a", 1), GrantId(1), NOW).grant;
-        for letter in 'b'..='z' {
-            held = place(&[held], new_grant("order", "uid", &letter.to_string(), 1), GrantId(2), NOW).grant;
-            assert!(held.requests.len() <= REQUESTS_MAX && held.allowed.len() <= REQUESTS_MAX);
-        }
-    }
-
-    #[test]
-    fn two_apps_of_one_pod_hold_two_grants() {
-        let first = place(&[], new_grant("order", "uid", "db", 1), GrantId(1), NOW);
-        let second = place(&[first.grant], new_grant("pay", "uid", "db", 1), GrantId(2), NOW);
-        assert!(second.ended.is_empty());
-        assert_eq!(second.grant.id, GrantId(2));
+/// It answers no request any more: none gets all that it asked for.
+fn narrowed_terms(grant: &Grant, narrowing: Narrowing) -> Terms {
+    Terms {
+        app: Arc::clone(&grant.app),
+        shadow: narrowing.allowed.iter().any(|allowed| allowed.basis == Basis::Shadow),
+        allowed: narrowing.allowed,
+        requests: Box::default(),
+        revision: narrowing.revision,
+        fallback: grant.fallback,
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     fault::{Fault, Faults, Unreadable},
     host::parse_network,
     index::Rules,
+    lease::{Fallback, Lifetimes},
     name::{DocumentName, parse_word},
     port::one_of,
     quota::{BOOKINGS_MAX, Quota, Rate, horizon_max, parse_burst},
@@ -146,7 +147,22 @@ pub struct Profile {
     pub mode: Mode,
 }
 
+impl LeaseTerms {
+    /// How long grants live, with the gateway's defaults where the profile is silent.
+    pub fn lifetimes(&self, default: Lifetimes) -> Lifetimes {
+        Lifetimes { ttl: self.ttl.unwrap_or(default.ttl), max_age: self.max_age.unwrap_or(default.max_age) }
+    }
+}
+
 impl Profile {
+    /// What holds of its grants while the gateway cannot be reached, with the gateway's default of the grace.
+    pub fn fallback(&self, default_grace: Duration) -> Fallback {
+        match self.on_unavailable {
+            OnUnavailable::Deny => Fallback::Deny,
+            OnUnavailable::LastGrant => Fallback::LastGrant(self.lease.grace.unwrap_or(default_grace)),
+        }
+    }
+
     /// Reads a draft, or tells everything that is wrong with it.
     pub fn parse(draft: &ProfileDraft) -> Result<Self, Vec<Fault>> {
         let mut faults = Faults::default();
@@ -303,6 +319,8 @@ pub fn check_horizon(rate: Option<Rate>, horizon: Duration) -> Result<(), Unread
 pub const TTL_BOUNDS: (Duration, Duration) = (Duration::from_secs(10), minutes(24 * 60));
 /// Shortest and longest `maxAge`.
 pub const MAX_AGE_BOUNDS: (Duration, Duration) = (minutes(1), minutes(30 * 24 * 60));
+/// Most living grants that a profile may allow its app.
+pub const LEASES_MAX: u32 = 1_000_000;
 /// Shortest and longest `grace`.
 pub const GRACE_BOUNDS: (Duration, Duration) = (Duration::ZERO, minutes(24 * 60));
 
@@ -311,10 +329,12 @@ fn parse_lease(draft: &LeaseDraft, faults: &mut Faults) -> LeaseTerms {
         ttl: within(draft.ttl, "spec.lease.ttl", TTL_BOUNDS, faults),
         max_age: within(draft.max_age, "spec.lease.maxAge", MAX_AGE_BOUNDS, faults),
         max: draft.max.and_then(|number| {
-            let max = u32::try_from(number).ok().filter(|max| *max <= 1_000_000).and_then(NonZeroU32::new);
+            let max = u32::try_from(number).ok().filter(|max| *max <= LEASES_MAX).and_then(NonZeroU32::new);
             if max.is_none() {
-                faults
-                    .add("spec.lease.max", format!("{number} is no number of grants; expected 1 to 1000000"));
+                faults.add(
+                    "spec.lease.max",
+                    format!("{number} is no number of grants; expected 1 to {LEASES_MAX}"),
+                );
             }
             max
         }),

@@ -4,11 +4,13 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
+use crate::{grant::Place, shared::Word};
+
 /// Who is to be let through.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Subject {
     /// Cluster; empty where there is one only.
-    pub cluster: Box<str>,
+    pub cluster: Word,
     /// The proven address.
     pub address: IpAddr,
     /// What stands at the address.
@@ -28,15 +30,22 @@ pub enum SubjectKind {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PodIdentity {
     /// Namespace.
-    pub namespace: Box<str>,
+    pub namespace: Word,
     /// Pod name, for the record.
     pub name: Box<str>,
     /// Pod uid.
     pub uid: Box<str>,
     /// Service account.
-    pub service_account: Box<str>,
+    pub service_account: Word,
     /// Node name, for the record.
-    pub node: Box<str>,
+    pub node: Word,
+}
+
+impl Subject {
+    /// Where its grants lie.
+    pub fn place(&self) -> Place {
+        Place { cluster: self.cluster.clone(), address: self.address }
+    }
 }
 
 impl SubjectKind {

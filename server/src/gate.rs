@@ -8,14 +8,17 @@ pub mod enforcers;
 pub mod grants;
 pub mod in_force;
 mod lanes;
+pub mod passage;
 pub mod policies;
+mod rates;
+pub mod redecision;
 pub mod refusal;
 pub mod upstream;
 pub mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use podgate_engine::desk::REMAINING_MIN;
+use podgate_engine::{desk::REMAINING_MIN, lease::SharedAddresses};
 
 pub use self::{
     authorize::{Appointments, Asked, Authorized, Explained, Outcome, Patience},
@@ -24,6 +27,7 @@ pub use self::{
     enforcers::Enforcers,
     in_force::InForce,
     policies::Policies,
+    redecision::Redecisions,
     refusal::Refusal,
 };
 use crate::{
@@ -43,6 +47,7 @@ pub struct Gate {
     policies: Policies,
     booking: Booking,
     lanes: Lanes,
+    shared_addresses: SharedAddresses,
     store: Store,
     enforcers: Arc<Enforcers>,
     upstream: Option<Upstream>,
@@ -57,6 +62,7 @@ impl Gate {
             policies,
             booking: Booking::new(config, kept),
             lanes: Lanes::new(),
+            shared_addresses: config.leases.shared.clone(),
             store,
             enforcers: Arc::new(Enforcers::new(config.enforcer_grace, clock::now())),
             upstream: None,

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod authorization;
 pub mod convert;
 pub mod documents;
+pub mod envoy;
 pub mod grants;
 pub mod service;
 pub mod status;

@@ -1,19 +1,26 @@
 //! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
 
+pub mod command;
 mod contents;
 pub mod courier;
 pub mod database;
 pub mod desk;
 pub mod fault;
 pub mod finding;
+mod group;
 pub mod import;
 pub mod index;
 pub mod journal;
 mod line;
+pub mod lot;
 mod medium;
+mod occupancy;
 pub mod offline;
 pub mod record;
 pub mod recovery;
+pub mod rules;
+#[cfg(test)]
+pub(crate) mod samples;
 mod schema;
 pub mod tombstone;
 pub mod writer;
@@ -40,26 +47,26 @@ use std::{
 
 use podgate_engine::{
     grant::Grant,
-    lease::NewGrant,
+    lease::{NewGrant, Refused},
     ticket::Keys,
     time::{Moment, WallTime},
 };
 use tokio::sync::oneshot;
 
 pub use self::{
+    command::{Claim, Ending, Extension, Redecided, Target},
     courier::Courier,
     database::{Kept, Kind},
     index::{Change, GrantIndex},
     journal::{Journal, Revision},
+    lot::Lot,
+    rules::Rules,
     tombstone::{Ends, Tombstone, Tombstones},
-    writer::{ENDED_MAX, Ending, Target},
+    writer::ENDED_MAX,
 };
 use crate::{
-    store::{
-        database::Database,
-        finding::Finding,
-        writer::{Command, Writer},
-    },
+    clock,
+    store::{command::Command, database::Database, finding::Finding, writer::Writer},
     vital::Vital,
 };
 
@@ -119,6 +126,23 @@ pub enum StoreError {
     /// There are as many grants as there may be, in all or of this address.
     #[error("there are as many living grants as there may be, in all or of this address")]
     Full,
+    /// The app has as many living grants as it may have.
+    #[error("the app has as many living grants as its profile allows (lease.max)")]
+    LeasesFull,
+    /// The address does not come to this caller.
+    #[error("{}", match .0 {
+        Refused::Superseded => "another pod has taken this address since; it does not come back to this one",
+        Refused::Moved => {
+            "the address has changed hands, or a grant on it has ended, while this call waited; ask again"
+        }
+        Refused::Quarantined { .. } => {
+            "the pod that had this address has just ended, and nobody else has it yet (leases.quarantine)"
+        }
+    })]
+    Refused(Refused),
+    /// There is no such grant of this holder.
+    #[error("no living grant has this id and this holder; ask for a new one")]
+    NoGrant,
     /// The store has ended.
     #[error("the store is closed")]
     Closed,
@@ -183,37 +207,38 @@ pub type Pending<T> = oneshot::Receiver<Result<T, StoreError>>;
 
 impl Store {
     /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
-    pub fn open(directory: &std::path::Path, grants_max: usize) -> Result<(Self, Kept), StoreError> {
-        Self::over(Database::open(directory)?, grants_max)
+    pub fn open(directory: &std::path::Path, rules: impl Into<Rules>) -> Result<(Self, Kept), StoreError> {
+        Self::over(Database::open(directory)?, rules)
     }
 
     /// Serves an open database.
     pub(crate) fn over(
         (mut database, kept): (Database, Kept),
-        grants_max: usize,
+        rules: impl Into<Rules>,
     ) -> Result<(Self, Kept), StoreError> {
-        let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
-        let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
-        Ok((Self::start(grants, &kept, writer)?, kept))
+        let leases = database.load_leases(clock::wall())?;
+        let writer = Writer::new(database, leases, &kept, rules.into());
+        Ok((Self::start(&kept, writer)?, kept))
     }
 
     /// The same for a gateway whose ended grants somebody must hear of: remembers each end until it is acknowledged.
     pub fn open_with_ends(
         directory: &std::path::Path,
-        grants_max: usize,
+        rules: impl Into<Rules>,
     ) -> Result<(Self, Kept, Ends), StoreError> {
         let (mut database, kept) = Database::open(directory)?;
-        let grants = Arc::new(GrantIndex::new(&database.load_grants()?));
+        let leases = database.load_leases(clock::wall())?;
         let tombstones = Arc::new(Tombstones::load(&mut database)?);
-        let writer = Writer::new(database, Arc::clone(&grants), &kept, grants_max);
-        let store = Self::start(grants, &kept, writer.remembering(Arc::clone(&tombstones)))?;
+        let writer = Writer::new(database, leases, &kept, rules.into());
+        let store = Self::start(&kept, writer.remembering(Arc::clone(&tombstones)))?;
         let ends = Ends { tombstones, grants: Arc::clone(&store.grants), commands: store.commands.clone() };
         Ok((store, kept, ends))
     }
 
-    fn start(grants: Arc<GrantIndex>, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
+    fn start(kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let (journal, is_failing) = (writer.journal(), writer.is_failing());
+        let (grants, journal) = (writer.index(), Arc::clone(&writer.journal));
+        let is_failing = writer.is_failing();
         let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -245,6 +270,16 @@ impl Store {
     /// Records a grant.
     pub fn grant(&self, new: NewGrant) -> Result<Pending<Arc<Grant>>, StoreError> {
         self.send(|reply| Command::Grant(Box::new(new), reply, Courier::of_this_thread()))
+    }
+
+    /// Extends a lease.
+    pub fn renew(&self, extension: Extension) -> Result<Pending<Arc<Grant>>, StoreError> {
+        self.send(|reply| Command::Renew(Box::new(extension), reply, Courier::of_this_thread()))
+    }
+
+    /// Puts in force what another policy leaves of grants; returns how many that changed.
+    pub fn redecide(&self, redecided: Vec<Redecided>) -> Result<Pending<u32>, StoreError> {
+        self.send(|reply| Command::Redecide(redecided, reply))
     }
 
     /// Ends grants; returns how many it ended.
@@ -324,10 +359,14 @@ impl Store {
 }
 
 #[cfg(test)]
+mod lease_tests;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use podgate_engine::{
+        lease::{Fallback, Lifetimes, Tenure},
         subject::{PodIdentity, Subject, SubjectKind},
         time::Moment,
     };
@@ -351,9 +390,13 @@ mod tests {
             allowed: Arc::new([]),
             request: 1,
             admitted_at: Moment::from_nanos(1),
-            max_age: Duration::from_secs(60),
+            tenure: Tenure::Fixed,
+            lifetimes: Lifetimes { ttl: Duration::from_secs(60), max_age: Duration::from_secs(60) },
             revision: 1,
             shadow: false,
+            fallback: Fallback::Deny,
+            seen: u64::MAX,
+            app_max: u32::MAX,
         }
     }
 
@@ -403,7 +446,8 @@ mod tests {
         let first = grant(&store, new_grant([10, 0, 0, 1], "", "old")).unwrap();
         let second = grant(&store, new_grant([10, 0, 0, 1], "", "new")).unwrap();
         assert!(second.id > first.id);
-        let release = |id, uid: &str| Ending::Release { id, uid: uid.to_owned(), generation: 0, from: None };
+        let release =
+            |id, uid: &str| Ending::Release(Claim { id, uid: uid.to_owned(), generation: 0, from: None });
         assert_eq!(end(&store, release(first.id, "old")), 0);
         assert_eq!(end(&store, release(second.id, "old")), 0);
         assert_eq!(end(&store, release(second.id, "new")), 1);
@@ -417,7 +461,8 @@ mod tests {
     fn what_is_over_is_found_and_ended() {
         let home = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(home.path(), 10).unwrap();
-        let over = NewGrant { max_age: Duration::ZERO, ..new_grant([10, 0, 0, 1], "", "a") };
+        let lifetimes = Lifetimes { ttl: Duration::ZERO, max_age: Duration::ZERO };
+        let over = NewGrant { lifetimes, ..new_grant([10, 0, 0, 1], "", "a") };
         grant(&store, over).unwrap();
         grant(&store, new_grant([10, 0, 0, 2], "", "a")).unwrap();
         assert!(store.grants().any_expired(crate::clock::wall()));

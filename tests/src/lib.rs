@@ -12,6 +12,7 @@ pub mod home;
 pub mod page;
 
 pub mod agent;
+pub mod envoy;
 pub mod gateway;
 pub mod guarded_redis;
 pub mod init;

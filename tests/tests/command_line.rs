@@ -134,7 +134,11 @@ async fn validate_tells_every_fault_of_every_file() {
     let root = home.path("").display().to_string();
     let good = podgate(&["validate", &root]).await;
     assert_eq!((good.code, good.err.as_str()), (Some(0), ""));
-    assert!(good.out.contains("1 profiles and 1 common-ports documents, all good"), "{}", good.out);
+    assert!(
+        good.out.contains("1 profiles, 1 common-ports documents and 0 rate-limits documents, all good"),
+        "{}",
+        good.out
+    );
 
     home.write("bad.yaml", BAD);
     home.write("worse.yml", "kind: [\n");

@@ -11,7 +11,7 @@ use podgate_engine::{
     fault::Unreadable,
     grant::{Allowed, Basis, Grant},
     index::RuleRef,
-    lease::NewGrant,
+    lease::{Fallback, Lifetimes, NewGrant, Tenure},
     port::{PortRange, Protocol},
     subject::{PodIdentity, Subject, SubjectKind},
 };
@@ -53,6 +53,8 @@ pub enum HeldError {
     Destination(#[from] Unreadable),
 }
 
+/// How long they live.
+const DAY: Duration = Duration::from_hours(24);
 /// Grants on their way to the store.
 const PENDING_MAX: usize = 2_048;
 
@@ -112,8 +114,12 @@ fn new_grant(number: u32, allowed: &Arc<[Allowed]>) -> NewGrant {
         allowed: Arc::clone(allowed),
         request: 1,
         admitted_at: clock::now(),
-        max_age: Duration::from_hours(24),
+        tenure: Tenure::Fixed,
+        lifetimes: Lifetimes { ttl: DAY, max_age: DAY },
         revision: 1,
         shadow: false,
+        fallback: Fallback::Deny,
+        seen: u64::MAX,
+        app_max: u32::MAX,
     }
 }

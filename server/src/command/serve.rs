@@ -23,8 +23,8 @@ use tracing::{error, info, warn};
 use crate::{
     clock,
     command::{complain, exit_code, settings},
-    config::Config,
-    gate::{Gate, Policies},
+    config::{Config, values::Leases},
+    gate::{Gate, Policies, Redecisions, Refusal, redecision::STEP_EVERY},
     grpc::service::{Flow, Services, report},
     serve::{
         http::{Pages, router},
@@ -34,7 +34,7 @@ use crate::{
         workers::{Shutdown, Workers},
     },
     source::directory::Documents,
-    store::{Store, StoreError},
+    store::{Rules, Store, StoreError},
     upstream::Upstream,
 };
 #[cfg(debug_assertions)]
@@ -105,14 +105,15 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
     raise_open_files(config);
     let metrics = telemetry::install_metrics()?;
     let refuse = |source| ServeError::Store { directory: config.store.clone(), source };
+    let Leases { grants_max, quarantine, shared } = config.leases.clone();
+    let rules = Rules { grants_max, shared, quarantine };
     let (store, kept, upstream) = match &config.upstream {
         None => {
-            let (store, kept) = Store::open(&config.store, config.grants_max).map_err(refuse)?;
+            let (store, kept) = Store::open(&config.store, rules).map_err(refuse)?;
             (store, kept, None)
         }
         Some(settings) => {
-            let (store, kept, ends) =
-                Store::open_with_ends(&config.store, config.grants_max).map_err(refuse)?;
+            let (store, kept, ends) = Store::open_with_ends(&config.store, rules).map_err(refuse)?;
             info!(endpoint = settings.endpoint, "an upstream must know of each grant");
             (store, kept, Some(Upstream::start(settings, ends)?))
         }
@@ -150,6 +151,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         let mut accepting = tokio::spawn(listener::accept(grpc, places, services, workers.queues()));
         let upkeep = tokio::spawn(upkeep(Arc::clone(&gate), metrics));
         let early = tokio::spawn(call_early(Arc::clone(&gate)));
+        let redecide = tokio::spawn(redecide(Arc::clone(&gate)));
         let ready =
             tokio::spawn(announce(Arc::clone(&gate), health.clone(), addresses, address_file.map(Into::into)));
         let told = tokio::select! {
@@ -167,7 +169,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         if let Err(failure) = joined {
             error!(error = %failure, "a worker ended badly");
         }
-        for task in [upkeep, early, ready] {
+        for task in [upkeep, early, redecide, ready] {
             task.abort();
         }
         http.abort();
@@ -259,6 +261,21 @@ async fn call_early(gate: Arc<Gate>) {
     }
 }
 
+/// Decides living grants again when policy changes.
+async fn redecide(gate: Arc<Gate>) {
+    let mut redecisions = Redecisions::default();
+    let mut tick = tokio::time::interval(STEP_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match redecisions.step(&gate).await {
+            Ok(0) | Err(Refusal::NoPolicy) => {}
+            Ok(changed) => info!(changed, "grants were narrowed or taken back, as policy says now"),
+            Err(failure) => warn!(error = %failure, "grants that policy narrows stay as they are for now"),
+        }
+    }
+}
+
 async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::PrometheusHandle) {
     let mut shard = 0;
     let mut evict = tokio::time::interval(EVICT_EVERY);
@@ -273,6 +290,7 @@ async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::Prometheu
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();
+                gate.policies().rates().sweep();
                 if let Err(failure) = gate.renew_keys().await {
                     warn!(error = %failure, "the keys of tickets stay as they are for now");
                 }

@@ -170,10 +170,11 @@ fn read_document(kind: Kind, name: &str, bytes: &[u8]) -> Result<(), String> {
 }
 
 fn amounts(counts: &Counts) -> String {
-    let Counts { secrets, documents, frontiers, grants, ends } = counts;
+    let Counts { secrets, documents, frontiers, grants, ends, occupancies } = counts;
     let keys = if *secrets == 0 { "" } else { ", the keys of tickets" };
     format!(
-        "{grants} grants, {documents} documents, {frontiers} frontiers, {ends} ends that wait for the upstream{keys}"
+        "{grants} grants, {occupancies} remembered addresses, {documents} documents, {frontiers} frontiers, {ends} ends \
+         that wait for the upstream{keys}"
     )
 }
 

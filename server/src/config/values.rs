@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
-use ipnet::Ipv6Net;
+use ipnet::{IpNet, Ipv6Net};
 use podgate_engine::{
     desk::DeskLimits,
     fault::shown,
-    profile::{HORIZON_BOUNDS, MAX_AGE_BOUNDS, check_horizon},
+    lease::{Lifetimes, SharedAddresses},
+    profile::{GRACE_BOUNDS, HORIZON_BOUNDS, LEASES_MAX, MAX_AGE_BOUNDS, TTL_BOUNDS, check_horizon},
     quota::{Quota, parse_burst},
 };
 
@@ -51,8 +52,8 @@ pub struct Config {
     pub capacity: Quota,
     /// What booking is bounded by.
     pub desk: DeskLimits,
-    /// Most living grants.
-    pub grants_max: usize,
+    /// What leases are held to.
+    pub leases: Leases,
     /// Most changes of grants that are kept for watchers.
     pub journal_max: usize,
     /// How long an enforcer whose watch broke off is waited for.
@@ -89,6 +90,20 @@ pub struct Connections {
     pub message_bytes: usize,
 }
 
+/// What leases are held to.
+#[derive(Clone, Debug)]
+pub struct Leases {
+    /// Most living grants.
+    pub grants_max: usize,
+    /// How long nobody else may have an address after its pod has ended.
+    pub quarantine: Duration,
+    /// Addresses that several pods have at once.
+    pub shared: SharedAddresses,
+}
+
+/// Longest time for which an address may rest: a cluster has only so many.
+const QUARANTINE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// What profiles leave out.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults {
@@ -96,8 +111,12 @@ pub struct Defaults {
     pub quota: Quota,
     /// How far ahead slots are booked.
     pub horizon: Duration,
-    /// Longest life of a grant.
-    pub max_age: Duration,
+    /// How long a grant lives.
+    pub lifetimes: Lifetimes,
+    /// Most living grants of an app.
+    pub leases_max: u32,
+    /// How long leases go on while the gateway is away.
+    pub grace: Duration,
 }
 
 /// How log lines look.
@@ -171,7 +190,11 @@ impl Values<'_> {
                 parked_max: self.number("limits.parkedCalls", 0, 1_000_000),
                 bookings_max: self.number("limits.bookings", 1, 100_000_000),
             },
-            grants_max: self.number("limits.grants", 1, 100_000_000),
+            leases: Leases {
+                grants_max: self.number("limits.grants", 1, 100_000_000),
+                quarantine: self.duration("leases.quarantine", (Duration::ZERO, QUARANTINE_MAX)),
+                shared: SharedAddresses::new(self.networks("leases.sharedAddresses")),
+            },
             journal_max: self.number("limits.journal", 1, 16_777_216),
             enforcer_grace: self.duration("enforcers.grace", (Duration::ZERO, Duration::from_secs(600))),
             connections: Connections {
@@ -191,7 +214,16 @@ impl Values<'_> {
             let horizon = parse_duration(text)?;
             parsed(check_horizon(Some(quota.rate), horizon)).map(|()| horizon)
         });
-        Defaults { quota, horizon, max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS) }
+        Defaults {
+            quota,
+            horizon,
+            lifetimes: Lifetimes {
+                ttl: self.duration("defaults.lease.ttl", TTL_BOUNDS),
+                max_age: self.duration("defaults.lease.maxAge", MAX_AGE_BOUNDS),
+            },
+            leases_max: self.number("defaults.lease.max", 1, LEASES_MAX as usize) as u32,
+            grace: self.duration("defaults.lease.grace", GRACE_BOUNDS),
+        }
     }
 
     fn row(key: &str) -> &'static Setting {
@@ -276,18 +308,20 @@ impl Values<'_> {
     }
 
     fn pod_cidrs(&mut self) -> Vec<Ipv6Net> {
-        self.value("limits.perIp.podCidrs", Vec::new(), |text| {
+        let networks = self.networks("limits.perIp.podCidrs").into_iter();
+        networks
+            .filter_map(|network| match network {
+                IpNet::V6(network) => Some(network),
+                // Each v4 address counts by itself anyway.
+                IpNet::V4(_) => None,
+            })
+            .collect()
+    }
+
+    fn networks(&mut self, key: &str) -> Vec<IpNet> {
+        self.value(key, Vec::new(), |text| {
             let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
-            let networks: Result<Vec<_>, String> =
-                ranges.map(|range| parsed(podgate_engine::host::parse_network(range))).collect();
-            let networks = networks?.into_iter();
-            Ok(networks
-                .filter_map(|network| match network {
-                    ipnet::IpNet::V6(network) => Some(network),
-                    // Each v4 address counts by itself anyway.
-                    ipnet::IpNet::V4(_) => None,
-                })
-                .collect())
+            ranges.map(|range| parsed(podgate_engine::host::parse_network(range))).collect()
         })
     }
 }

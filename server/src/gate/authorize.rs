@@ -9,8 +9,8 @@ use podgate_engine::{
     desk::{BucketState, Question, TicketUse, Turn, ticket_use},
     destination::Destination,
     digest::digest_of,
-    grant::{self, Basis, Grant, allowed_by},
-    lease::NewGrant,
+    grant::{self, Basis, Grant},
+    lease::{NewGrant, Tenure, still_allowed},
     policy::{AppIndex, Standing},
     subject::Subject,
     time::Moment,
@@ -22,7 +22,7 @@ use crate::{
     authn::{Caller, Role},
     clock,
     gate::{Gate, InForce, Refusal, booking, in_force::Settled, lanes::Lane},
-    store::{StoreError, index::PlaceRef},
+    store::{Claim, StoreError, index::PlaceRef},
 };
 
 /// Most destinations of a grant that carries some of an earlier policy along.
@@ -39,6 +39,8 @@ pub struct Asked {
     pub addresses: Vec<IpAddr>,
     /// What it wants to reach; none: all that the profile allows.
     pub destinations: Arc<[Destination]>,
+    /// Whether it will renew its lease.
+    pub tenure: Tenure,
 }
 
 /// How a caller can wait.
@@ -126,6 +128,10 @@ impl Gate {
         // What waits is on the heap: it is large, and most calls do not wait.
         match self.decide(asked)? {
             Decided::Answered(authorized) => {
+                let authorized = match to_take_up(asked, &authorized) {
+                    None => authorized,
+                    Some(held) => Box::pin(self.take_up(asked, authorized, held)).await?,
+                };
                 let authorized = self.note(asked, authorized);
                 match &self.upstream {
                     None => Ok(authorized),
@@ -150,6 +156,7 @@ impl Gate {
         let deadline = patience.deadline(now);
         self.upstream_ready()?;
         self.store.ready(now)?;
+        self.room_for(asked, &allowed)?;
         let (allowed, admitted_at, lane) = match self.take_turn(asked, patience, allowed, deadline).await? {
             Admission::Answered(authorized) => {
                 return self.in_force_behind(self.note(asked, authorized), deadline).await;
@@ -184,10 +191,46 @@ impl Gate {
         match self.held(asked, settled.request, policy.app_revision(app)) {
             Some(grant) => answered(settled, Outcome::Repeated(grant)),
             None => {
-                let in_force = Arc::clone(in_force);
-                Ok(Decided::Allowed(Allowed { in_force, settled, app, standing, revision, shadow }))
+                let (in_force, seen) = (Arc::clone(in_force), self.seen(asked)?);
+                Ok(Decided::Allowed(Allowed { in_force, settled, app, standing, revision, shadow, seen }))
             }
         }
+    }
+
+    /// The generation of the caller's seat, if the seat comes to it at all: told before a token is spent.
+    fn seen(&self, asked: &Asked) -> Result<u64, Refusal> {
+        let uid = asked.subject.kind.uid();
+        let seat = self.shared_addresses.seat(asked.subject.place(), uid);
+        let (grants, now) = (self.store.grants(), clock::wall());
+        let seen = grants.look(&seat, |tenancy| {
+            let generation = tenancy.generation();
+            tenancy.admits(uid, generation, now).map(|()| generation)
+        });
+        Ok(seen.map_err(StoreError::Refused)?)
+    }
+
+    /// Refuses what would be one lease more than the app may have. The writer looks again; here it costs no token.
+    fn room_for(&self, asked: &Asked, allowed: &Allowed) -> Result<(), Refusal> {
+        let grants = self.store.grants();
+        if grants.count_of(&asked.app) < allowed.in_force.leases_max(allowed.app) {
+            return Ok(());
+        }
+        let here = grants.at(PlaceRef { cluster: &asked.subject.cluster, address: asked.subject.address });
+        let replaces = here.is_some_and(|lot| lot.iter().any(|grant| *grant.app == *asked.app));
+        if replaces { Ok(()) } else { Err(StoreError::LeasesFull.into()) }
+    }
+
+    /// Has a grant that its pod renews from now on live by that: its init container asked first, and does not renew.
+    async fn take_up(
+        &self,
+        asked: &Asked,
+        authorized: Authorized,
+        held: Arc<Grant>,
+    ) -> Result<Authorized, Refusal> {
+        let uid = asked.subject.kind.uid().to_owned();
+        let claim = Claim { id: held.id, uid, generation: 0, from: None };
+        let outcome = Outcome::Repeated(self.extend(claim, &held).await?);
+        Ok(Authorized { outcome, ..authorized })
     }
 
     /// Books the caller's turn, and waits for it where it is near. What was decided before a wait is decided again after.
@@ -209,6 +252,7 @@ impl Gate {
         });
         let lane = if is_expected { Lane::Holder } else { Lane::Newcomer };
         let lane = self.lanes.enter(lane).await?;
+        let seen = allowed.seen;
         let quota = in_force.quota(*app);
         let taken = self.booking.ask(|now| Question {
             app: &name,
@@ -232,7 +276,8 @@ impl Gate {
                     Decided::Answered(authorized) => Ok(Admission::Answered(authorized)),
                     Decided::Allowed(allowed) => {
                         let lane = self.lanes.enter(Lane::Holder).await?;
-                        Ok(Admission::Admitted(allowed, admitted_at, lane))
+                        // What happened on the address meanwhile concerns this call, which was heard before.
+                        Ok(Admission::Admitted(Allowed { seen, ..allowed }, admitted_at, lane))
                     }
                 }
             }
@@ -258,7 +303,7 @@ impl Gate {
     }
 
     fn new_grant(&self, asked: &Asked, allowed: &Allowed, admitted_at: Moment) -> NewGrant {
-        let Allowed { in_force, settled, app, standing, shadow, .. } = allowed;
+        let Allowed { in_force, settled, app, standing, shadow, seen, .. } = allowed;
         let policy = in_force.policy();
         let revision = policy.app_revision(*app);
         NewGrant {
@@ -267,9 +312,13 @@ impl Gate {
             allowed: self.with_carried(in_force, asked, *standing, &settled.allowed, revision),
             request: settled.request,
             admitted_at,
-            max_age: in_force.max_age(*app),
+            tenure: asked.tenure,
+            lifetimes: in_force.lifetimes(*app),
             revision,
             shadow: *shadow,
+            fallback: in_force.fallback(*app),
+            seen: *seen,
+            app_max: in_force.leases_max(*app),
         }
     }
 
@@ -303,10 +352,8 @@ impl Gate {
         let Some(earlier) = earlier else {
             return Arc::clone(allowed);
         };
-        let wanted = earlier.allowed.iter().map(|allowed| allowed.destination.clone()).collect();
-        let again = in_force.policy().decide(standing, &asked.subject.cluster, wanted);
-        let kept = allowed_by(&again);
-        let kept = kept.iter().filter(|kept| kept.basis != Basis::Shadow && !allowed.contains(kept));
+        let still = still_allowed(earlier, standing, in_force.policy());
+        let kept = still.iter().filter(|kept| kept.basis != Basis::Shadow && !allowed.contains(kept));
         allowed.iter().chain(kept).take(CARRIED_MAX).cloned().collect()
     }
 
@@ -389,6 +436,8 @@ struct Allowed {
     standing: Standing,
     revision: u64,
     shadow: bool,
+    /// Generation of the seat when the call was heard.
+    seen: u64,
 }
 
 /// What came of a turn.
@@ -396,6 +445,21 @@ enum Admission<'a> {
     Answered(Authorized),
     /// With its place in the lane, to be kept until it is recorded.
     Admitted(Allowed, Moment, SemaphorePermit<'a>),
+}
+
+/// The living grant that answers the request, where its pod renews from now on and has not so far.
+fn to_take_up(asked: &Asked, authorized: &Authorized) -> Option<Arc<Grant>> {
+    match (&authorized.outcome, asked.tenure) {
+        (Outcome::Repeated(held), Tenure::Renewed) if held.tenure == Tenure::Fixed => Some(Arc::clone(held)),
+        (
+            Outcome::Repeated(_)
+            | Outcome::Common
+            | Outcome::Granted(_)
+            | Outcome::Denied(_)
+            | Outcome::Deferred { .. },
+            _,
+        ) => None,
+    }
 }
 
 fn prove_address(caller: &Caller, asked: &Asked) -> Result<(), Refusal> {

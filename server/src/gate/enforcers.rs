@@ -248,13 +248,10 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use podgate_engine::{
-        grant::{Allowed, Basis, GrantId},
-        subject::{Subject, SubjectKind},
-        time::WallTime,
-    };
+    use podgate_engine::grant::GrantId;
 
     use super::*;
+    use crate::store::samples;
 
     const DB: &str = "db.shop.svc:3306";
 
@@ -263,23 +260,7 @@ mod tests {
     }
 
     fn grant() -> Grant {
-        Grant {
-            id: GrantId(1),
-            generation: 1,
-            app: "order".into(),
-            subject: Arc::new(Subject {
-                cluster: "".into(),
-                address: [10, 8, 0, 1].into(),
-                kind: SubjectKind::Host("".into()),
-            }),
-            allowed: Arc::new([Allowed { destination: DB.parse().unwrap(), basis: Basis::Shadow }]),
-            requests: [].into(),
-            admitted_at: Moment::from_nanos(1),
-            created_at: WallTime::from_millis(0),
-            expires_at: WallTime::from_millis(2),
-            revision: 1,
-            shadow: false,
-        }
+        samples::grant(GrantId(1), 1, [DB])
     }
 
     fn enforcers(grace: Duration) -> Arc<Enforcers> {

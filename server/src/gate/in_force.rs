@@ -1,6 +1,6 @@
 //! A policy in force: the compiled set, and the decisions made under it.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use podgate_engine::{
@@ -8,6 +8,7 @@ use podgate_engine::{
     destination::Destination,
     digest::digest_of,
     grant::{Allowed, allowed_by},
+    lease::{Fallback, Lifetimes},
     policy::{AppIndex, PolicySet, Standing},
     quota::{Quota, horizon_max},
 };
@@ -71,9 +72,19 @@ impl InForce {
         limits.horizon.unwrap_or(self.defaults.horizon).min(horizon_max(self.quota(app).rate))
     }
 
-    /// How long a grant of an app may live.
-    pub fn max_age(&self, app: AppIndex) -> Duration {
-        self.policy.profile(app).document.lease.max_age.unwrap_or(self.defaults.max_age)
+    /// How long grants of an app live.
+    pub fn lifetimes(&self, app: AppIndex) -> Lifetimes {
+        self.policy.profile(app).document.lease.lifetimes(self.defaults.lifetimes)
+    }
+
+    /// Most living grants of an app.
+    pub fn leases_max(&self, app: AppIndex) -> u32 {
+        self.policy.profile(app).document.lease.max.map_or(self.defaults.leases_max, NonZeroU32::get)
+    }
+
+    /// What holds of an app's grants while the gateway cannot be reached.
+    pub fn fallback(&self, app: AppIndex) -> Fallback {
+        self.policy.profile(app).document.fallback(self.defaults.grace)
     }
 
     /// Decides, once for all callers that ask the same in the same standing: in a rollout, all pods of an app do.

@@ -55,6 +55,9 @@ pub enum Refusal {
     /// The caller's role does not allow this.
     #[error("this caller's role does not allow this call")]
     RoleNotAllowed,
+    /// The policy allows nothing of the grant any more.
+    #[error("the policy allows nothing of this grant any more; it is not extended")]
+    NoLongerAllowed,
     /// No policy has been loaded yet.
     #[error("no policy is loaded yet")]
     NoPolicy,

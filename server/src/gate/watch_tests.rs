@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use podgate_engine::{
-    grant::{Allowed, Basis, Place},
-    subject::{Subject, SubjectKind},
-    time::Moment,
-};
+use podgate_engine::grant::Terms;
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::samples;
 
 const NOW: WallTime = WallTime::from_millis(1);
 /// What grants of the test may allow, by number.
@@ -25,30 +22,12 @@ struct World {
 
 fn grant(id: GrantId, generation: u64, places: u8) -> Arc<Grant> {
     let places = PLACES.iter().enumerate().filter(|(at, _)| places >> at & 1 == 1);
-    let allowed =
-        places.map(|(_, place)| Allowed { destination: place.parse().unwrap(), basis: Basis::Shadow });
-    Arc::new(Grant {
-        id,
-        generation,
-        app: "order".into(),
-        subject: Arc::new(Subject {
-            cluster: "".into(),
-            address: [10, 8, 0, id.0 as u8].into(),
-            kind: SubjectKind::Host("".into()),
-        }),
-        allowed: allowed.collect(),
-        requests: [].into(),
-        admitted_at: Moment::from_nanos(1),
-        created_at: WallTime::from_millis(0),
-        expires_at: WallTime::from_millis(2),
-        revision: 1,
-        shadow: false,
-    })
+    Arc::new(samples::grant(id, generation, places.map(|(_, place)| *place)))
 }
 
 impl World {
     fn new(changes_max: usize) -> Self {
-        let (index, journal) = (GrantIndex::new(&BTreeMap::new()), Journal::default());
+        let (index, journal) = (GrantIndex::new(BTreeMap::new(), Vec::new()), Journal::default());
         journal.keep(changes_max);
         Self { index, journal, history: vec![BTreeMap::new(); 2], next: 1 }
     }
@@ -90,7 +69,7 @@ impl World {
                 self.history.push(state);
             }
         }
-        self.journal.publish(&self.index, Vec::<(Place, Vec<_>)>::new(), changes);
+        self.journal.publish(&self.index, changes, std::iter::empty());
         assert_eq!(self.journal.head(), Revision(self.history.len() as u64 - 1));
     }
 
@@ -316,10 +295,10 @@ fn steps_are_bounded_by_grants_and_by_destinations() {
     let big = |id: u64| {
         let one = grant(GrantId(id), 1, 7);
         let many = one.allowed.iter().cycle().take(1_500).cloned().collect();
-        Arc::new(Grant { allowed: many, ..(*one).clone() })
+        Arc::new(Grant { terms: Arc::new(Terms { allowed: many, ..(*one.terms).clone() }), ..(*one).clone() })
     };
     let changes = (2_001..2_004).map(|id| (GrantId(id), Some(big(id))));
-    world.journal.publish(&world.index, Vec::<(Place, Vec<_>)>::new(), changes);
+    world.journal.publish(&world.index, changes, std::iter::empty());
     for _ in 0..3 {
         let Next::Told(step) = watcher.next(&world.index, &world.journal, NOW) else {
             panic!("nothing told")

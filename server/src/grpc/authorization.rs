@@ -12,7 +12,6 @@ use crate::{
     grpc::{
         convert::{decision, fields::Fields, grant, request},
         service::{CALL_WITHIN_MAX, Waited},
-        status::not_served,
         timeout,
     },
     wording,
@@ -81,8 +80,13 @@ impl AuthorizationService for Authorization {
         Ok(answer(v1::authorize_response::Outcome::Granted(granted), revision))
     }
 
-    async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
-        Err(not_served("Renew"))
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let v1::RenewRequest { grant_id, pod_uid, generation } = request.into_inner();
+        let mut fields = Fields::default();
+        let id = fields.keep("grant_id", grant_id.parse::<GrantId>());
+        let id = fields.finish(id)?;
+        let held = self.gate.renew(&self.caller, id, pod_uid, generation).await?;
+        Ok(Response::new(v1::RenewResponse { lease: Some(grant::lease(&held)) }))
     }
 
     async fn release(

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use http::Response;
-use podgate_engine::desk::Limit;
+use podgate_engine::{desk::Limit, lease::Refused};
 use rand::RngExt as _;
 use tonic::{Code, Status, body::Body};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
+    clock,
     gate::{DocumentError, Refusal, refusal::Violation},
     store::StoreError,
     upstream::UpstreamError,
@@ -23,6 +24,9 @@ const UNAVAILABLE_MAX: Duration = Duration::from_millis(1_500);
 
 /// How long a caller is sent away whose grant the upstream refuses: somebody has to mend that first.
 const UPSTREAM_REFUSED_MIN: Duration = Duration::from_secs(5);
+
+/// How long a caller is sent away whose app has as many leases as it may: some pods have to end first.
+const LEASES_FULL_MIN: Duration = Duration::from_secs(5);
 
 /// When an address that has as many slots booked as it may is sent away: some of them are over by then.
 const ADDRESS_BOOKINGS_WITHIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(8));
@@ -45,6 +49,7 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::Superseded => (Code::Aborted, "SUPERSEDED"),
         Refusal::AddressNotProven(_) => (Code::PermissionDenied, "ADDRESS_NOT_PROVEN"),
         Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
+        Refusal::NoLongerAllowed => (Code::FailedPrecondition, "NO_LONGER_ALLOWED"),
         Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
         Refusal::EnforcersPending => (Code::Unavailable, "ENFORCERS_PENDING"),
         Refusal::TooManyWatchers => (Code::ResourceExhausted, "WATCHERS_FULL"),
@@ -52,6 +57,16 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
         Refusal::Draining => (Code::Unavailable, "DRAINING"),
         Refusal::Store(StoreError::Full) => (Code::ResourceExhausted, "GRANTS_FULL"),
+        Refusal::Store(StoreError::LeasesFull) => (Code::ResourceExhausted, "LEASES_FULL"),
+        Refusal::Store(StoreError::NoGrant) => (Code::NotFound, "GRANT_NOT_FOUND"),
+        // Final: a client does not ask again.
+        Refusal::Store(StoreError::Refused(Refused::Superseded)) => {
+            (Code::FailedPrecondition, "POD_SUPERSEDED")
+        }
+        Refusal::Store(StoreError::Refused(Refused::Moved)) => (Code::Aborted, "ADDRESS_MOVED"),
+        Refusal::Store(StoreError::Refused(Refused::Quarantined { .. })) => {
+            (Code::Unavailable, "ADDRESS_QUARANTINED")
+        }
         Refusal::Store(StoreError::Busy) => (Code::Unavailable, "STORE_BUSY"),
         Refusal::Store(_) => (Code::Unavailable, "STORE_UNAVAILABLE"),
         Refusal::Upstream(UpstreamError::Pending | UpstreamError::Ended) => {
@@ -82,9 +97,25 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
             details.set_retry_info(Some(*delay));
             details.add_quota_failure_violation("app", refusal.to_string());
         }
+        Refusal::Store(StoreError::LeasesFull) => {
+            details.set_retry_info(Some(spread(LEASES_FULL_MIN)));
+            details.add_quota_failure_violation("app", refusal.to_string());
+        }
+        // For this address alone, and so told exactly.
+        Refusal::Store(StoreError::Refused(Refused::Quarantined { until })) => {
+            details.set_retry_info(Some(until.since(clock::wall())));
+        }
         Refusal::Upstream(UpstreamError::Refused(_)) => {
             details.set_retry_info(Some(spread(UPSTREAM_REFUSED_MIN)));
         }
+        Refusal::Fields(_)
+        | Refusal::DeadlineTooShort
+        | Refusal::DeadlinePassed
+        | Refusal::Superseded
+        | Refusal::AddressNotProven(_)
+        | Refusal::RoleNotAllowed
+        | Refusal::NoLongerAllowed
+        | Refusal::Store(StoreError::NoGrant | StoreError::Refused(Refused::Superseded)) => {}
         Refusal::NoPolicy
         | Refusal::EnforcersPending
         | Refusal::TooManyWatchers
@@ -95,12 +126,6 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         | Refusal::Upstream(_) => {
             details.set_retry_info(Some(between(UNAVAILABLE_MIN, UNAVAILABLE_MAX)));
         }
-        Refusal::Fields(_)
-        | Refusal::DeadlineTooShort
-        | Refusal::DeadlinePassed
-        | Refusal::Superseded
-        | Refusal::AddressNotProven(_)
-        | Refusal::RoleNotAllowed => {}
     }
     metrics::counter!("podgate_refusals_total", "reason" => reason).increment(1);
     Status::with_error_details(code, refusal.to_string(), details)

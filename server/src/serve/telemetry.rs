@@ -78,6 +78,21 @@ fn describe() {
     );
     describe_gauge!("podgate_policy_profiles", "Profiles in force");
     describe_gauge!("podgate_policy_common_ports", "Common-ports documents in force");
+    describe_gauge!("podgate_policy_rate_limits", "Rate-limits documents in force");
+    describe_counter!(
+        "podgate_envoy_checks_total",
+        "Connections and requests that Envoys asked about, by verdict"
+    );
+    describe_counter!(
+        "podgate_rate_limit_calls_total",
+        "Calls about rate limits, by domain and what they came to"
+    );
+    describe_counter!("podgate_rate_limit_over_total", "Descriptors that found no room, by domain and limit");
+    describe_gauge!("podgate_rate_limit_values", "Buckets that rate limits keep for single values");
+    describe_gauge!(
+        "podgate_rate_limit_values_shared",
+        "Descriptors so far whose values found no bucket of their own and shared one"
+    );
     describe_gauge!("podgate_grants", "Living grants");
     describe_gauge!("podgate_connections", "Connections held");
     describe_gauge!("podgate_calls_in_flight", "Calls being worked on");
@@ -126,6 +141,9 @@ impl Gauges {
         metrics::gauge!("podgate_no_shows").set(no_shows as f64);
         metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
         metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
+        let (values, shared) = self.gate.policies().rates().usage();
+        metrics::gauge!("podgate_rate_limit_values").set(values as f64);
+        metrics::gauge!("podgate_rate_limit_values_shared").set(shared as f64);
         let journal = self.gate.store().journal();
         let (watchers, lag) = self.gate.enforcers().usage(journal.head());
         metrics::gauge!("podgate_watchers").set(watchers as f64);

@@ -1,14 +1,15 @@
 //! All that a store holds, record by record, for whoever looks at it from outside of a gateway.
 
-use podgate_engine::grant::GrantId;
-use podgate_proto::store::{GrantRecord, TombstoneRecord};
+use podgate_engine::{grant::GrantId, shared::Shared};
+use podgate_proto::store::{GrantRecord, OccupancyRecord, TombstoneRecord};
 use prost::Message;
-use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle as _, Value};
+use redb::{Key, ReadOnlyTable, ReadTransaction, TableDefinition, TableError, TableHandle, Value};
 
 use crate::store::{
     Kind, StoreError,
     database::{GRANTS, META, NEXT_GRANT},
     desk::{self, DESK, FRONTIERS, Secrets},
+    occupancy::{self, OCCUPANCIES},
     record,
     tombstone::{self, TOMBSTONES},
 };
@@ -21,9 +22,11 @@ pub(crate) enum Entry {
     /// How far an app's slots may have been told.
     Frontier(Frontier),
     /// A grant.
-    Grant(GrantId, GrantRecord),
+    Grant(GrantId, Box<GrantRecord>),
     /// The end of a grant that the upstream has not heard of.
     End(GrantId, TombstoneRecord),
+    /// What is remembered of an address, under its number.
+    Occupancy(u64, OccupancyRecord),
 }
 
 /// How far an app's slots may have been told.
@@ -62,9 +65,10 @@ impl Contents {
     /// Tables that this podgate does not know.
     pub(crate) fn unknown_tables(&self) -> Result<Vec<String>, StoreError> {
         let documents = Kind::ALL.map(Kind::table);
-        let documents = documents.iter().map(|table| table.name());
+        let documents = documents.iter().map(TableHandle::name);
         let known: Vec<&str> = documents
-            .chain([GRANTS.name(), META.name(), DESK.name(), FRONTIERS.name(), TOMBSTONES.name()])
+            .chain([GRANTS.name(), META.name(), DESK.name(), FRONTIERS.name()])
+            .chain([TOMBSTONES.name(), OCCUPANCIES.name()])
             .collect();
         let there = self.0.list_tables()?.map(|table| table.name().to_owned());
         Ok(there.filter(|name| !known.contains(&name.as_str())).collect())
@@ -89,10 +93,11 @@ impl Contents {
         for entry in self.rows(GRANTS)? {
             let (id, bytes) = entry?;
             let id = GrantId(id.value());
+            let mut shared = Shared::default();
             let read = decode::<GrantRecord>(bytes.value())
-                .and_then(|decoded| record::from_record(id, decoded.clone()).map(|_| decoded));
+                .and_then(|decoded| record::from_record(id, decoded.clone(), &mut shared).map(|_| decoded));
             each(match read {
-                Ok(decoded) => Ok(Entry::Grant(id, decoded)),
+                Ok(decoded) => Ok(Entry::Grant(id, Box::new(decoded))),
                 Err(why) => Err(StoreError::Record { table: "grants", key: id.to_string(), why }),
             })?;
         }
@@ -106,6 +111,16 @@ impl Contents {
                 Err(why) => {
                     Err(StoreError::Record { table: "upstream_revocations", key: id.to_string(), why })
                 }
+            })?;
+        }
+        for entry in self.rows(OCCUPANCIES)? {
+            let (number, bytes) = entry?;
+            let number = number.value();
+            let read = decode::<OccupancyRecord>(bytes.value())
+                .and_then(|decoded| occupancy::from_record(number, decoded.clone()).map(|_| decoded));
+            each(match read {
+                Ok(decoded) => Ok(Entry::Occupancy(number, decoded)),
+                Err(why) => Err(StoreError::Record { table: "occupancies", key: number.to_string(), why }),
             })?;
         }
         Ok(())

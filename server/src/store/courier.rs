@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::store::writer::Answer;
+use crate::store::command::Answer;
 
 /// Parcels on their way to one worker. The writer sends one a group, and waits where a worker is that far behind.
 const PARCELS_MAX: usize = 64;

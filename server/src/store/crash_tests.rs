@@ -14,16 +14,15 @@ use std::{
 use podgate_engine::{
     grant::{Grant, GrantId},
     lease::NewGrant,
-    subject::{PodIdentity, Subject, SubjectKind},
-    time::Moment,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Ending, Kept, Kind, Pending, Store, StoreError, Target,
+    Claim, Ending, Kept, Kind, Pending, Store, StoreError, Target,
     database::{Database, Origin},
     forgetful_disk::ForgetfulDisk,
     recovery::Recovery,
+    samples,
 };
 
 const ROUNDS: u64 = 100;
@@ -31,26 +30,7 @@ const SEED: u64 = 20_250_611;
 const APP: &str = "order";
 
 pub(super) fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
-    NewGrant {
-        app: APP.into(),
-        subject: Arc::new(Subject {
-            cluster: "".into(),
-            address,
-            kind: SubjectKind::Pod(PodIdentity {
-                namespace: "hotel".into(),
-                name: "".into(),
-                uid: uid.into(),
-                service_account: "order".into(),
-                node: "".into(),
-            }),
-        }),
-        allowed: Arc::new([]),
-        request,
-        admitted_at: Moment::from_nanos(1),
-        max_age: Duration::from_secs(3600),
-        revision: 1,
-        shadow: false,
-    }
+    NewGrant { request, ..samples::new_grant(address, uid) }
 }
 
 /// A write that waits for its answer.
@@ -197,7 +177,7 @@ fn ask(store: &Store, chance: &mut StdRng, now_ns: i64) -> Vec<Asked> {
                     Ending::Revoke(Target::Grant(grant.id))
                 } else {
                     let uid = grant.subject.kind.uid().to_owned();
-                    Ending::Release { id: grant.id, uid, generation: 0, from: None }
+                    Ending::Release(Claim { id: grant.id, uid, generation: 0, from: None })
                 };
                 Asked::End(grant, store.end(ending).unwrap())
             }

@@ -2,16 +2,21 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use podgate_engine::grant::{Grant, GrantId};
+use podgate_engine::{
+    grant::{Grant, GrantId},
+    lease::{Occupancy, Seat},
+    shared::Shared,
+    time::WallTime,
+};
 use podgate_proto::store::GrantRecord;
 use prost::Message as _;
-use redb::{Durability, ReadableDatabase as _, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Durability, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use crate::store::{
     StoreError,
     desk::{self, KeptDesk},
     medium::{Medium, StoreFile},
-    record,
+    occupancy, record,
     recovery::Recovery,
     schema,
 };
@@ -64,6 +69,17 @@ pub(crate) enum Origin {
     Kept,
 }
 
+/// The leases that a store held when it was opened.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// Grants by id.
+    pub(crate) grants: BTreeMap<GrantId, Arc<Grant>>,
+    /// What is remembered of addresses, those first that are forgotten first.
+    pub(crate) occupancies: Vec<(Seat, Occupancy)>,
+    /// What the grants have in common.
+    pub(crate) shared: Shared,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -106,19 +122,23 @@ impl Database {
         Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk, recovery }))
     }
 
-    pub(crate) fn load_grants(&mut self) -> Result<BTreeMap<GrantId, Arc<Grant>>, StoreError> {
-        let read = self.opened()?.begin_read()?;
-        let mut grants = BTreeMap::new();
-        for entry in read.open_table(GRANTS)?.iter()? {
+    /// Reads the leases. One that nobody could renew, because the gateway was not there, has its grace from its end on.
+    pub(crate) fn load_leases(&mut self, now: WallTime) -> Result<Leases, StoreError> {
+        let mut leases = Leases::default();
+        let write = self.begin()?;
+        for entry in write.open_table(GRANTS)?.iter()? {
             let (id, bytes) = entry?;
             let id = GrantId(id.value());
             let grant = GrantRecord::decode(bytes.value())
                 .map_err(|error| error.to_string())
-                .and_then(|decoded| record::from_record(id, decoded))
+                .and_then(|decoded| record::from_record(id, decoded, &mut leases.shared))
                 .map_err(|why| StoreError::Record { table: "grants", key: id.to_string(), why })?;
-            grants.insert(id, Arc::new(grant));
+            let grant = grant.after_outage(now).unwrap_or(grant);
+            leases.grants.insert(id, Arc::new(grant));
         }
-        Ok(grants)
+        leases.occupancies = occupancy::load(&write)?;
+        write.commit()?;
+        Ok(leases)
     }
 
     /// Begins a group of writes; its commit is durable.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use podgate_engine::grant::GrantId;
+use podgate_engine::{grant::GrantId, shared::Shared};
 use prost::Message as _;
 use redb::WriteTransaction;
 
@@ -16,6 +16,7 @@ use crate::store::{
     desk::{self, FRONTIERS, Secrets},
     line::{Counts, FORMAT, Header, Line},
     medium::StoreFile,
+    occupancy::{self, OCCUPANCIES},
     offline::ReadDocument,
     record,
     tombstone::{self, TOMBSTONES},
@@ -158,13 +159,15 @@ impl Reading<'_> {
         let Some(header) = &self.header else {
             return Err("the file is empty; expected a header".to_owned());
         };
-        let (Counts { secrets, documents, frontiers, grants, ends }, found) = (header.counts, self.counts);
+        let (Counts { secrets, documents, frontiers, grants, ends, occupancies }, found) =
+            (header.counts, self.counts);
         let pairs = [
             ("secrets", secrets, found.secrets),
             ("documents", documents, found.documents),
             ("frontiers", frontiers, found.frontiers),
             ("grants", grants, found.grants),
             ("ends", ends, found.ends),
+            ("occupancies", occupancies, found.occupancies),
         ];
         let differing = pairs.iter().filter(|(_, promised, found)| promised != found);
         let differing: Vec<String> = differing
@@ -198,6 +201,7 @@ impl Reading<'_> {
             (Line::Frontier(line), Some(_)) => self.put(line.into()),
             (Line::Grant(line), Some(_)) => self.put((*line).into()),
             (Line::End(line), Some(_)) => self.put(line.into()),
+            (Line::Occupancy(line), Some(_)) => self.put(line.into()),
         }
     }
 
@@ -232,7 +236,8 @@ impl Reading<'_> {
             }
             Entry::Grant(id, kept) => {
                 let bytes = kept.encode_to_vec();
-                record::from_record(id, kept).map_err(|why| fault(format!("grant: {why}")))?;
+                record::from_record(id, *kept, &mut Shared::default())
+                    .map_err(|why| fault(format!("grant: {why}")))?;
                 if id >= next {
                     return Err(fault(format!("grant.id: {id} is not before header.next_grant {next}")));
                 }
@@ -248,6 +253,19 @@ impl Reading<'_> {
                     return Err(twice("end.id"));
                 }
                 self.counts.ends += 1;
+            }
+            Entry::Occupancy(number, kept) => {
+                let bytes = kept.encode_to_vec();
+                occupancy::from_record(number, kept).map_err(|why| fault(format!("occupancy: {why}")))?;
+                if number >= next.0 {
+                    return Err(fault(format!(
+                        "occupancy.number: {number} is not before header.next_grant {next}"
+                    )));
+                }
+                if self.write.open_table(OCCUPANCIES)?.insert(number, bytes.as_slice())?.is_some() {
+                    return Err(twice("occupancy.number"));
+                }
+                self.counts.occupancies += 1;
             }
         }
         Ok(())

@@ -7,53 +7,66 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use papaya::{Equivalent, HashMap};
+use papaya::HashMap;
 use podgate_engine::{
-    grant::{Grant, GrantId, Place},
+    grant::{Grant, GrantId},
+    lease::{Occupancy, Seat, Tenancy},
     time::WallTime,
 };
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+
+use crate::store::lot::Lot;
 
 /// How many grants one page looks at, so that a rare filter does not hold the lock for ever.
 const LOOKED_AT_MAX: usize = 50_000;
 
-/// Living grants. Changed by the store's writer alone.
+/// Living grants, and what is remembered of the addresses. Changed by the store's writer alone.
 #[derive(Debug)]
 pub struct GrantIndex {
-    by_place: HashMap<Place, Arc<[Arc<Grant>]>, FxBuildHasher>,
+    /// Whatever the cluster: addresses of two clusters seldom meet.
+    by_address: HashMap<IpAddr, Lot, FxBuildHasher>,
     by_id: RwLock<ById>,
+    occupancies: HashMap<Seat, Arc<Occupancy>, FxBuildHasher>,
 }
 
-/// Grants by id, and their ids by when they end.
+/// Grants by id, their ids by when they end, and how many each app has.
 #[derive(Debug, Default)]
 struct ById {
     grants: BTreeMap<GrantId, Arc<Grant>>,
     ends: BTreeSet<(WallTime, GrantId)>,
+    apps: FxHashMap<Arc<str>, u32>,
 }
 
 impl ById {
-    /// Puts a grant in force; returns what it was before.
+    /// Puts a grant in place of what had its id; returns that.
     fn put(&mut self, grant: &Arc<Grant>) -> Option<Arc<Grant>> {
         self.ends.insert((grant.expires_at, grant.id));
         let before = self.grants.insert(grant.id, Arc::clone(grant));
-        if let Some(before) = &before
-            && before.expires_at != grant.expires_at
-        {
-            self.ends.remove(&(before.expires_at, before.id));
+        match &before {
+            Some(before) if before.expires_at != grant.expires_at => {
+                self.ends.remove(&(before.expires_at, before.id));
+            }
+            Some(_) => {}
+            None => *self.apps.entry(Arc::clone(&grant.app)).or_default() += 1,
         }
         before
     }
 
-    /// Takes a grant away; returns what it was.
     fn remove(&mut self, id: GrantId) -> Option<Arc<Grant>> {
         let before = self.grants.remove(&id)?;
         self.ends.remove(&(before.expires_at, id));
+        if let Some(count) = self.apps.get_mut(&before.app) {
+            *count -= 1;
+            if *count == 0 {
+                self.apps.remove(&before.app);
+            }
+        }
         Some(before)
     }
 }
 
-/// A [`Place`] that need not be owned to look one up.
-#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+/// A [`Place`](podgate_engine::grant::Place) that need not be owned to look one up.
+#[derive(Clone, Copy, Debug)]
 pub struct PlaceRef<'a> {
     /// Cluster.
     pub cluster: &'a str,
@@ -61,32 +74,56 @@ pub struct PlaceRef<'a> {
     pub address: IpAddr,
 }
 
-impl Equivalent<Place> for PlaceRef<'_> {
-    fn equivalent(&self, place: &Place) -> bool {
-        self.address == place.address && *self.cluster == *place.cluster
-    }
-}
-
 impl GrantIndex {
-    pub(crate) fn new(grants: &BTreeMap<GrantId, Arc<Grant>>) -> Self {
-        let mut by_place: rustc_hash::FxHashMap<Place, Vec<Arc<Grant>>> = rustc_hash::FxHashMap::default();
-        for grant in grants.values() {
-            by_place.entry(place_of(grant)).or_default().push(Arc::clone(grant));
-        }
-        let map = HashMap::builder().hasher(FxBuildHasher).capacity(by_place.len()).build();
-        for (place, grants) in by_place {
-            map.pin().insert(place, grants.into());
-        }
-        let mut by_id = ById::default();
-        for grant in grants.values() {
-            by_id.put(grant);
-        }
-        Self { by_place: map, by_id: RwLock::new(by_id) }
+    pub(crate) fn new(grants: BTreeMap<GrantId, Arc<Grant>>, occupancies: Vec<(Seat, Occupancy)>) -> Self {
+        let index = Self {
+            by_address: HashMap::builder().hasher(FxBuildHasher).capacity(grants.len()).build(),
+            by_id: RwLock::default(),
+            occupancies: HashMap::with_hasher(FxBuildHasher),
+        };
+        let changes = grants.into_iter().map(|(id, grant)| (id, Some(grant)));
+        let occupancies = occupancies.into_iter();
+        let occupancies = occupancies.map(|(seat, occupancy)| (seat, Some(Arc::new(occupancy))));
+        index.publish(changes, occupancies, |_| {});
+        index
     }
 
-    /// The grants on an address; empty where there are none.
-    pub fn at(&self, place: PlaceRef<'_>) -> Option<Arc<[Arc<Grant>]>> {
-        self.by_place.pin().get(&place).cloned()
+    /// The grants on an address of a cluster, if there are any.
+    pub fn at(&self, place: PlaceRef<'_>) -> Option<Lot> {
+        let lots = self.by_address.pin();
+        lots.get(&place.address)?.filtered(|grant| *grant.subject.cluster == *place.cluster)
+    }
+
+    /// How many grants lie on an address, whatever the cluster.
+    pub(crate) fn count_at(&self, address: IpAddr) -> usize {
+        self.by_address.pin().get(&address).map_or(0, |lot| lot.len())
+    }
+
+    /// The grants on a seat, if there are any.
+    pub(crate) fn on(&self, seat: &Seat) -> Option<Lot> {
+        let place = PlaceRef { cluster: &seat.place.cluster, address: seat.place.address };
+        self.at(place)?.filtered(|grant| seat.has(grant))
+    }
+
+    /// What is remembered of a seat.
+    pub(crate) fn occupancy(&self, seat: &Seat) -> Option<Arc<Occupancy>> {
+        self.occupancies.pin().get(seat).cloned()
+    }
+
+    /// A seat as it stands.
+    pub fn look<T>(&self, seat: &Seat, look: impl FnOnce(Tenancy<'_>) -> T) -> T {
+        let (grants, occupancy) = (self.on(seat), self.occupancy(seat));
+        look(Tenancy { grants: grants.as_deref().unwrap_or_default(), occupancy: occupancy.as_deref() })
+    }
+
+    /// How many addresses something is remembered of.
+    pub fn occupancies(&self) -> usize {
+        self.occupancies.pin().len()
+    }
+
+    /// How many grants an app has.
+    pub fn count_of(&self, app: &str) -> u32 {
+        self.by_id.read().unwrap_or_else(PoisonError::into_inner).apps.get(app).copied().unwrap_or(0)
     }
 
     /// How many grants live.
@@ -174,25 +211,39 @@ impl GrantIndex {
     /// Puts a committed group of changes in force, and tells each with what it changed.
     pub(crate) fn publish(
         &self,
-        places: impl Iterator<Item = (Place, Vec<Arc<Grant>>)>,
         changes: impl Iterator<Item = (GrantId, Option<Arc<Grant>>)>,
+        occupancies: impl Iterator<Item = (Seat, Option<Arc<Occupancy>>)>,
         mut told: impl FnMut(Change),
     ) {
-        let map = self.by_place.pin();
-        for (place, grants) in places {
-            if grants.is_empty() {
-                map.remove(&place);
-            } else {
-                map.insert(place, grants.into());
+        let remembered = self.occupancies.pin();
+        for (seat, change) in occupancies {
+            match change {
+                Some(occupancy) => drop(remembered.insert(seat, occupancy)),
+                None => drop(remembered.remove(&seat)),
             }
         }
+        let mut moved = Vec::new();
         let mut by_id = self.by_id.write().unwrap_or_else(PoisonError::into_inner);
         for (id, change) in changes {
             let before = match &change {
                 Some(grant) => by_id.put(grant),
                 None => by_id.remove(id),
             };
+            let address = change.as_ref().or(before.as_ref()).map(|grant| grant.subject.address);
+            moved.extend(address.map(|address| (address, id, change.clone())));
             told(Change { before, after: change });
+        }
+        drop(by_id);
+        let lots = self.by_address.pin();
+        for (address, id, change) in moved {
+            let lot = match lots.get(&address) {
+                Some(lot) => lot.changed(id, change),
+                None => change.map(Lot::One),
+            };
+            match lot {
+                Some(lot) => drop(lots.insert(address, lot)),
+                None => drop(lots.remove(&address)),
+            }
         }
     }
 }
@@ -204,9 +255,4 @@ pub struct Change {
     pub before: Option<Arc<Grant>>,
     /// The grant as it is; none: it has ended.
     pub after: Option<Arc<Grant>>,
-}
-
-/// Where a grant lies.
-pub(crate) fn place_of(grant: &Grant) -> Place {
-    Place { cluster: grant.subject.cluster.clone(), address: grant.subject.address }
 }

@@ -7,7 +7,10 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use podgate_engine::grant::{Grant, GrantId, Place};
+use podgate_engine::{
+    grant::{Grant, GrantId},
+    lease::{Occupancy, Seat},
+};
 use rand::RngExt as _;
 use tokio::sync::watch;
 
@@ -108,12 +111,12 @@ impl Journal {
     pub(crate) fn publish(
         &self,
         index: &GrantIndex,
-        places: impl IntoIterator<Item = (Place, Vec<Arc<Grant>>)>,
         changes: impl IntoIterator<Item = (GrantId, Option<Arc<Grant>>)>,
+        occupancies: impl Iterator<Item = (Seat, Option<Arc<Occupancy>>)>,
     ) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         let before = ring.head;
-        index.publish(places.into_iter(), changes.into_iter(), |change| ring.append(change));
+        index.publish(changes.into_iter(), occupancies, |change| ring.append(change));
         let head = ring.head;
         drop(ring);
         if head != before {
@@ -139,37 +142,12 @@ impl Ring {
 mod tests {
     use std::{net::IpAddr, time::Duration};
 
-    use podgate_engine::{
-        lease::NewGrant,
-        subject::{PodIdentity, Subject, SubjectKind},
-        time::Moment,
-    };
+    use podgate_engine::lease::{Lifetimes, NewGrant};
 
     use super::*;
-    use crate::store::{Ending, Store, Target};
+    use crate::store::{Ending, Store, Target, samples::new_grant};
 
-    fn new_grant(address: IpAddr, uid: &str) -> NewGrant {
-        NewGrant {
-            app: "order".into(),
-            subject: Arc::new(Subject {
-                cluster: "bj-1".into(),
-                address,
-                kind: SubjectKind::Pod(PodIdentity {
-                    namespace: "hotel".into(),
-                    name: "".into(),
-                    uid: uid.into(),
-                    service_account: "order".into(),
-                    node: "".into(),
-                }),
-            }),
-            allowed: Arc::new([]),
-            request: 1,
-            admitted_at: Moment::from_nanos(1),
-            max_age: Duration::from_secs(60),
-            revision: 1,
-            shadow: false,
-        }
-    }
+    const BRIEF: Lifetimes = Lifetimes { ttl: Duration::ZERO, max_age: Duration::ZERO };
 
     fn grant(store: &Store, new: NewGrant) -> Arc<Grant> {
         store.grant(new).unwrap().blocking_recv().unwrap().unwrap()
@@ -194,7 +172,7 @@ mod tests {
         let change = Change { before: Some(made), after: Some(Arc::clone(&grown)) };
         assert_eq!(behind(&store, 2), [change]);
         // Another pod takes the address over: first the one ends, then the other begins.
-        let next = grant(&store, NewGrant { max_age: Duration::ZERO, ..new_grant(address, "new") });
+        let next = grant(&store, NewGrant { lifetimes: BRIEF, ..new_grant(address, "new") });
         let ended = Change { before: Some(grown), after: None };
         assert_eq!(behind(&store, 3), [ended, Change { before: None, after: Some(Arc::clone(&next)) }]);
         let end = |ending| store.end(ending).unwrap().blocking_recv().unwrap().unwrap();
@@ -217,7 +195,7 @@ mod tests {
         let (store, _) = Store::open(home.path(), 10).unwrap();
         store.journal().keep(3);
         for last in 1..=5 {
-            grant(&store, new_grant([10, 0, 0, last].into(), "a"));
+            grant(&store, new_grant([10, 0, 0, last], "a"));
         }
         let read = |reached| store.journal().read(Revision(reached), 2, || "head");
         assert!(matches!(read(2), Reading::Lost));

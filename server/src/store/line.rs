@@ -1,6 +1,7 @@
 //! The lines of an exported store: JSON, one thing a line, the header first.
 
 mod grant;
+mod occupancy;
 mod text;
 
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use podgate_proto::store::TombstoneRecord;
 use serde::{Deserialize, Serialize};
 
 use self::text::{Base64, Hex};
-pub(crate) use self::{grant::GrantLine, text::Text};
+pub(crate) use self::{grant::GrantLine, occupancy::OccupancyLine, text::Text};
 use crate::store::{
     Kind,
     contents::{Entry, Frontier},
@@ -40,6 +41,8 @@ pub(crate) enum Line {
     Grant(Box<GrantLine>),
     /// The end of a grant that the upstream has not heard of.
     End(EndLine),
+    /// What is remembered of an address.
+    Occupancy(OccupancyLine),
 }
 
 /// The first line.
@@ -68,6 +71,9 @@ pub struct Counts {
     pub grants: u64,
     /// Ends of grants that the upstream has not heard of.
     pub ends: u64,
+    /// Addresses of which something is remembered.
+    #[serde(default)]
+    pub occupancies: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +173,8 @@ impl TryFrom<Entry> for Line {
             Entry::Frontier(Frontier { app, at_ns, interval_ns }) => {
                 Self::Frontier(FrontierLine { app, at_ns, interval_ns })
             }
-            Entry::Grant(id, record) => Self::Grant(Box::new(grant::grant_line(id, record)?)),
+            Entry::Grant(id, record) => Self::Grant(Box::new(grant::grant_line(id, *record)?)),
+            Entry::Occupancy(number, record) => Self::Occupancy(occupancy::occupancy_line(number, record)?),
             Entry::End(id, TombstoneRecord { generation, app, cluster, address }) => {
                 Self::End(EndLine { id: Text(id), generation, app, cluster, address: to_address(&address)? })
             }

@@ -59,9 +59,10 @@ impl StoreFile {
     /// The same where there has to be a store already.
     pub(crate) fn hold_existing(directory: &Path) -> Result<Self, StoreError> {
         let file = directory.join(FILE);
-        match file.try_exists().map_err(|source| refused(directory, source))? {
-            true => Self::lock(directory),
-            false => Err(StoreError::Missing(file)),
+        if file.try_exists().map_err(|source| refused(directory, source))? {
+            Self::lock(directory)
+        } else {
+            Err(StoreError::Missing(file))
         }
     }
 

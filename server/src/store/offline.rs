@@ -231,6 +231,14 @@ fn survey(contents: &Contents, read_document: ReadDocument<'_>) -> Result<Survey
                 survey.counts.ends += 1;
                 survey.record_bytes += record.encoded_len() as u64;
             }
+            Ok(Entry::Occupancy(number, record)) => {
+                survey.counts.occupancies += 1;
+                survey.record_bytes += record.encoded_len() as u64;
+                if GrantId(number) >= survey.next_grant {
+                    survey.next_grant = GrantId(number + 1);
+                    survey.note(format!("occupancies {number}: its number would be given again"));
+                }
+            }
         }
         Ok(())
     })?;

@@ -1,12 +1,14 @@
 //! Grants as records of the store, and back.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use podgate_engine::{
     destination::Destination,
-    grant::{Allowed, Basis, Grant, GrantId},
+    grant::{Allowed, Basis, Grant, GrantId, Terms},
     index::RuleRef,
+    lease::{Fallback, Tenure},
     port::{PortRange, Protocol},
+    shared::Shared,
     subject::{PodIdentity, Subject, SubjectKind},
     time::{Moment, WallTime},
 };
@@ -18,10 +20,7 @@ pub fn to_record(grant: &Grant) -> GrantRecord {
         generation: grant.generation,
         app: grant.app.to_string(),
         cluster: grant.subject.cluster.to_string(),
-        address: match grant.subject.address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        },
+        address: to_bytes(grant.subject.address),
         destinations: grant.allowed.iter().map(to_destination).collect(),
         request_digests: grant.requests.to_vec(),
         admitted_at_ns: grant.admitted_at.as_nanos() as u64,
@@ -29,6 +28,14 @@ pub fn to_record(grant: &Grant) -> GrantRecord {
         expires_at_ms: grant.expires_at.as_millis(),
         policy_revision: grant.revision,
         shadow: grant.shadow,
+        renewed: match grant.tenure {
+            Tenure::Fixed => false,
+            Tenure::Renewed => true,
+        },
+        grace_ms: match grant.fallback {
+            Fallback::Deny => None,
+            Fallback::LastGrant(grace) => Some(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
+        },
         ..GrantRecord::default()
     };
     match &grant.subject.kind {
@@ -42,6 +49,23 @@ pub fn to_record(grant: &Grant) -> GrantRecord {
         SubjectKind::Host(name) => record.name = name.to_string(),
     }
     record
+}
+
+/// An address as 4 or 16 bytes.
+pub(crate) fn to_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+/// 4 or 16 bytes as an address, or what is wrong with them.
+pub(crate) fn to_address(bytes: &[u8]) -> Result<IpAddr, String> {
+    match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+        (Ok(v4), _) => Ok(IpAddr::from(v4)),
+        (_, Ok(v6)) => Ok(IpAddr::from(v6)),
+        (Err(_), Err(_)) => Err(format!("an address of {} bytes", bytes.len())),
+    }
 }
 
 fn to_destination(allowed: &Allowed) -> DestinationRecord {
@@ -65,13 +89,9 @@ fn to_destination(allowed: &Allowed) -> DestinationRecord {
     }
 }
 
-/// A record as a grant, or what is wrong with it.
-pub fn from_record(id: GrantId, record: GrantRecord) -> Result<Grant, String> {
-    let address = match (<[u8; 4]>::try_from(&*record.address), <[u8; 16]>::try_from(&*record.address)) {
-        (Ok(v4), _) => IpAddr::from(v4),
-        (_, Ok(v6)) => IpAddr::from(v6),
-        (Err(_), Err(_)) => return Err(format!("an address of {} bytes", record.address.len())),
-    };
+/// A record as a grant that shares what others have as well, or what is wrong with it.
+pub fn from_record(id: GrantId, record: GrantRecord, shared: &mut Shared) -> Result<Grant, String> {
+    let address = to_address(&record.address)?;
     let kind = if record.pod_uid.is_empty() {
         SubjectKind::Host(record.name.into())
     } else {
@@ -86,15 +106,25 @@ pub fn from_record(id: GrantId, record: GrantRecord) -> Result<Grant, String> {
     Ok(Grant {
         id,
         generation: record.generation,
-        app: record.app.into(),
-        subject: Arc::new(Subject { cluster: record.cluster.into(), address, kind }),
-        allowed: record.destinations.into_iter().map(from_destination).collect::<Result<Arc<[_]>, _>>()?,
-        requests: record.request_digests.into(),
+        terms: shared.terms(Terms {
+            app: record.app.into(),
+            allowed: record
+                .destinations
+                .into_iter()
+                .map(from_destination)
+                .collect::<Result<Arc<[_]>, _>>()?,
+            requests: record.request_digests.into(),
+            revision: record.policy_revision,
+            shadow: record.shadow,
+            fallback: record
+                .grace_ms
+                .map_or(Fallback::Deny, |ms| Fallback::LastGrant(Duration::from_millis(ms))),
+        }),
+        subject: shared.subject(&Subject { cluster: record.cluster.into(), address, kind }),
+        tenure: if record.renewed { Tenure::Renewed } else { Tenure::Fixed },
         admitted_at: Moment::from_nanos(record.admitted_at_ns as i64),
         created_at: WallTime::from_millis(record.created_at_ms),
         expires_at: WallTime::from_millis(record.expires_at_ms),
-        revision: record.policy_revision,
-        shadow: record.shadow,
     })
 }
 

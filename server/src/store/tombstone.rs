@@ -7,13 +7,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::SyncSender, mpsc::TrySendError},
 };
 
-use podgate_engine::grant::{Grant, GrantId};
+use podgate_engine::{
+    grant::{Grant, GrantId},
+    shared::Word,
+};
 use podgate_proto::store::TombstoneRecord;
 use prost::Message as _;
 use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 use tokio::sync::{Notify, oneshot};
 
-use crate::store::{GrantIndex, Pending, StoreError, database::Database, writer::Command};
+use crate::store::{GrantIndex, Pending, StoreError, command::Command, database::Database, record};
 
 pub(crate) const TOMBSTONES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("upstream_revocations");
 
@@ -27,7 +30,7 @@ pub struct Tombstone {
     /// The app that held it.
     pub app: Arc<str>,
     /// Cluster of the holder.
-    pub cluster: Box<str>,
+    pub cluster: Word,
     /// The address that it covered.
     pub address: IpAddr,
 }
@@ -181,20 +184,13 @@ fn to_record(tombstone: &Tombstone) -> TombstoneRecord {
         generation: tombstone.generation,
         app: tombstone.app.to_string(),
         cluster: tombstone.cluster.to_string(),
-        address: match tombstone.address {
-            IpAddr::V4(v4) => v4.octets().to_vec(),
-            IpAddr::V6(v6) => v6.octets().to_vec(),
-        },
+        address: record::to_bytes(tombstone.address),
     }
 }
 
 pub(crate) fn from_record(id: GrantId, record: TombstoneRecord) -> Result<Tombstone, String> {
     let TombstoneRecord { generation, app, cluster, address } = record;
-    let address = match (<[u8; 4]>::try_from(&*address), <[u8; 16]>::try_from(&*address)) {
-        (Ok(v4), _) => IpAddr::from(v4),
-        (_, Ok(v6)) => IpAddr::from(v6),
-        (Err(_), Err(_)) => return Err(format!("an address of {} bytes", address.len())),
-    };
+    let address = record::to_address(&address)?;
     Ok(Tombstone { id, generation, app: app.into(), cluster: cluster.into(), address })
 }
 
@@ -203,7 +199,7 @@ mod tests {
     use std::time::Duration;
 
     use podgate_engine::{
-        lease::NewGrant,
+        lease::{Fallback, Lifetimes, NewGrant, Tenure},
         subject::{Subject, SubjectKind},
         time::Moment,
     };
@@ -222,9 +218,13 @@ mod tests {
             allowed: Arc::new([]),
             request: 1,
             admitted_at: Moment::from_nanos(1),
-            max_age: Duration::from_secs(60),
+            tenure: Tenure::Fixed,
+            lifetimes: Lifetimes { ttl: Duration::from_secs(60), max_age: Duration::from_secs(60) },
             revision: 1,
             shadow: false,
+            fallback: Fallback::Deny,
+            seen: u64::MAX,
+            app_max: u32::MAX,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use podgate_engine::grant::{Grant, GrantId};
-use podgate_proto::store::{DestinationRecord, GrantRecord, TombstoneRecord};
+use podgate_proto::store::{DestinationRecord, FormerRecord, GrantRecord, OccupancyRecord, TombstoneRecord};
 use proptest::prelude::*;
 use redb::ReadableTable as _;
 
@@ -67,7 +67,7 @@ fn all_that_a_store_holds_comes_back() {
     let home = full_store();
     let lines = exported(home.path(), ALL);
     let copy = tempfile::tempdir().unwrap();
-    let counts = Counts { secrets: 1, documents: 2, frontiers: 1, grants: 2, ends: 1 };
+    let counts = Counts { secrets: 1, documents: 2, frontiers: 1, grants: 2, ends: 1, occupancies: 0 };
     assert_eq!(imported(copy.path(), &lines, Standing::Stays).unwrap(), Imported { counts, replaced: None });
     let without_header = |lines: &str| lines.lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_header(&exported(copy.path(), ALL)), without_header(&lines));
@@ -282,8 +282,10 @@ fn grant() -> impl Strategy<Value = GrantRecord> {
     ];
     let numbers = any::<[u64; 5]>();
     let lists = (prop::collection::vec(destination(), 0..4), prop::collection::vec(any::<u64>(), 0..8));
-    (who, ".*", ".*", address(), numbers, lists, any::<bool>()).prop_map(
-        |(who, app, cluster, address, numbers, (destinations, request_digests), shadow)| {
+    let tenure = any::<(bool, bool, Option<u64>)>();
+    (who, ".*", ".*", address(), numbers, lists, tenure).prop_map(
+        |(who, app, cluster, address, numbers, (destinations, request_digests), tenure)| {
+            let (shadow, renewed, grace_ms) = tenure;
             let [pod_uid, namespace, name, service_account, node] = who;
             let [generation, admitted_at_ns, created_at_ms, expires_at_ms, policy_revision] = numbers;
             GrantRecord {
@@ -303,6 +305,27 @@ fn grant() -> impl Strategy<Value = GrantRecord> {
                 expires_at_ms,
                 policy_revision,
                 shadow,
+                renewed,
+                grace_ms,
+            }
+        },
+    )
+}
+
+fn occupancy() -> impl Strategy<Value = OccupancyRecord> {
+    let former = any::<[u64; 2]>().prop_map(|[uid, until_ms]| FormerRecord { uid, until_ms });
+    let former = prop::collection::vec(former, 0..4);
+    (".*", address(), any::<Option<u64>>(), any::<Option<u64>>(), any::<[u64; 3]>(), former).prop_map(
+        |(cluster, address, seat, taken_from, [holder, quarantined_until_ms, kept_until_ms], former)| {
+            OccupancyRecord {
+                cluster,
+                address,
+                seat,
+                holder,
+                taken_from,
+                quarantined_until_ms,
+                former,
+                kept_until_ms,
             }
         },
     )
@@ -310,7 +333,7 @@ fn grant() -> impl Strategy<Value = GrantRecord> {
 
 fn entry() -> impl Strategy<Value = Entry> {
     prop_oneof![
-        (any::<u64>(), grant()).prop_map(|(id, record)| Entry::Grant(GrantId(id), record)),
+        (any::<u64>(), grant()).prop_map(|(id, record)| Entry::Grant(GrantId(id), Box::new(record))),
         (any::<bool>(), ".*", any::<Vec<u8>>()).prop_map(|(is_profile, name, bytes)| {
             Entry::Document(if is_profile { Kind::Profile } else { Kind::CommonPorts }, name, bytes)
         }),
@@ -324,6 +347,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                 Entry::End(GrantId(id), TombstoneRecord { generation, app, cluster, address })
             }
         ),
+        (any::<u64>(), occupancy()).prop_map(|(number, record)| Entry::Occupancy(number, record)),
     ]
 }
 
@@ -338,6 +362,7 @@ proptest! {
             Line::Frontier(line) => Entry::from(line),
             Line::Grant(line) => Entry::from(*line),
             Line::End(line) => Entry::from(line),
+            Line::Occupancy(line) => Entry::from(line),
             other @ (Line::Header(_) | Line::Secrets(_)) => panic!("{other:?}"),
         };
         prop_assert_eq!(read, entry);

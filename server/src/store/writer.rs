@@ -1,36 +1,34 @@
 //! The one thread that writes: it gathers what is queued, commits it as a group, and answers only then.
 
+mod leases;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::Receiver,
     },
-    time::Duration,
 };
 
-use podgate_engine::{
-    grant::{Grant, GrantId, Place},
-    lease::{self, NewGrant},
-    time::WallTime,
-};
+use podgate_engine::{grant::GrantId, lease::Seat, shared::Shared, time::WallTime};
 use rustc_hash::FxHashMap;
-use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use crate::{
     clock,
     store::{
         StoreError,
-        courier::Courier,
-        database::{self, Database, Kept, Kind},
+        command::{Answer, Command, Ending, Frontier},
+        database::{self, Database, Kept, Kind, Leases},
         desk,
         fault::{self, Stage},
-        index::{GrantIndex, PlaceRef, place_of},
+        group::Group,
+        index::GrantIndex,
         journal::Journal,
+        occupancy,
+        rules::Rules,
         tombstone::Tombstones,
     },
 };
@@ -42,69 +40,19 @@ const GROUP_MAX: usize = 1_024;
 const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
-/// Most grants of one address, whatever clusters and apps its callers name.
-const ADDRESS_GRANTS_MAX: i64 = 256;
-
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Grant(Box<NewGrant>, Reply<Arc<Grant>>, Option<Courier>),
-    End(Ending, Reply<u32>),
-    PutDocument(Kind, String, Vec<u8>, Reply<()>),
-    DeleteDocument(Kind, String, Reply<()>),
-    /// How far an app's slots may be told.
-    Reserve(Arc<str>, Frontier, Reply<()>, Option<Courier>),
-    /// The keys of tickets.
-    PutKeys(Vec<u8>, Reply<()>),
-    Forget(Vec<GrantId>, Reply<()>),
-}
-
-/// Nanoseconds on the kept clock, and T of the app's bucket.
-type Frontier = (i64, Duration);
-
-/// Which grants are to end.
-#[derive(Clone, Debug)]
-pub enum Ending {
-    /// The holder gives it back.
-    Release {
-        /// The grant.
-        id: GrantId,
-        /// Uid of its holder; a grant of another is left alone.
-        uid: String,
-        /// The latest generation that the holder knows; 0: any.
-        generation: u64,
-        /// The address that the call comes from, where that has to be the grant's.
-        from: Option<IpAddr>,
-    },
-    /// Someone takes it back.
-    Revoke(Target),
-    /// Its time is over; at most so many at once.
-    Expire(usize),
-}
-
-/// Whose grants are taken back.
-#[derive(Clone, Debug)]
-pub enum Target {
-    /// This one.
-    Grant(GrantId),
-    /// All of an app.
-    App(String),
-    /// All on an address, whatever the cluster.
-    Address(IpAddr),
-}
-
 #[derive(Debug)]
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
-    /// For whoever follows the index.
-    journal: Arc<Journal>,
+    pub(crate) journal: Arc<Journal>,
+    /// The number of the next grant, or of the next end of one.
     next_grant: GrantId,
-    grants_max: usize,
-    /// Living grants of each address, whatever the cluster that its callers name.
-    by_address: FxHashMap<IpAddr, u32>,
+    rules: Rules,
+    /// What the living grants have in common.
+    shared: Shared,
+    /// Seats of which something is remembered, by when it may be forgotten. One that has changed since stands here again,
+    /// under a later number.
+    remembered: VecDeque<(WallTime, Seat, u64)>,
     /// Where ends are remembered until they are acknowledged, if somebody must hear of them.
     tombstones: Option<Arc<Tombstones>>,
     /// The documents as they are durable.
@@ -121,69 +69,18 @@ pub(crate) struct Writer {
 #[derive(Debug, Default)]
 struct Doubtful {
     grants: BTreeSet<GrantId>,
+    occupancies: BTreeMap<u64, Seat>,
     documents: BTreeSet<(Kind, String)>,
 }
 
-/// What a group changes, before it is committed and in force.
-#[derive(Debug, Default)]
-struct Group {
-    places: FxHashMap<Place, Vec<Arc<Grant>>>,
-    changes: BTreeMap<GrantId, Option<Arc<Grant>>>,
-    documents: Vec<(Kind, String, Option<Vec<u8>>)>,
-    frontiers: FxHashMap<Arc<str>, Frontier>,
-    keys: Option<Vec<u8>>,
-    /// Grants that it ends, and ends that have been acknowledged.
-    ended: Vec<Arc<Grant>>,
-    heard: Vec<GrantId>,
-    /// By how many grants each address changes, and all together.
-    counts: FxHashMap<IpAddr, i64>,
-    counted: i64,
-    answers: Vec<Answer>,
-    parcels: Vec<(Courier, Vec<Answer>)>,
-}
-
-impl Group {
-    fn commands(&self) -> usize {
-        self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
-    }
-
-    /// Whether it changes nothing.
-    fn is_empty(&self) -> bool {
-        let has_desk = !self.frontiers.is_empty() || self.keys.is_some();
-        let has_grants = !self.changes.is_empty() || !self.heard.is_empty();
-        !has_desk && !has_grants && self.documents.is_empty()
-    }
-
-    fn count(&mut self, address: IpAddr, change: i64) {
-        *self.counts.entry(address).or_default() += change;
-        self.counted += change;
-    }
-
-    fn answer(&mut self, answer: Answer, courier: Option<Courier>) {
-        match courier {
-            None => self.answers.push(answer),
-            Some(courier) => match self.parcels.iter_mut().find(|(other, _)| other.same_as(&courier)) {
-                Some((_, parcel)) => parcel.push(answer),
-                None => self.parcels.push((courier, vec![answer])),
-            },
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum Answer {
-    Granted(Arc<Grant>, Reply<Arc<Grant>>),
-    Refused(StoreError, Reply<Arc<Grant>>),
-    Ended(u32, Reply<u32>),
-    Written(Reply<()>),
-}
-
 impl Writer {
-    pub(crate) fn new(database: Database, index: Arc<GrantIndex>, kept: &Kept, grants_max: usize) -> Self {
-        let mut by_address: FxHashMap<IpAddr, u32> = FxHashMap::default();
-        for grant in index.find(usize::MAX, |_| true) {
-            *by_address.entry(grant.subject.address).or_default() += 1;
-        }
+    pub(crate) fn new(database: Database, leases: Leases, kept: &Kept, rules: Rules) -> Self {
+        let Leases { grants, occupancies, shared } = leases;
+        let remembered = occupancies.iter();
+        let remembered = remembered
+            .map(|(seat, occupancy)| (occupancy.kept_until, seat.clone(), occupancy.generation))
+            .collect();
+        let index = Arc::new(GrantIndex::new(grants, occupancies));
         let documents = kept.documents.iter();
         let documents = documents.map(|(kind, name, bytes)| ((*kind, name.clone()), bytes.clone())).collect();
         let next_grant = kept.next_grant;
@@ -197,8 +94,9 @@ impl Writer {
             index,
             journal: Arc::default(),
             next_grant,
-            grants_max,
-            by_address,
+            rules,
+            shared,
+            remembered,
             tombstones: None,
             documents,
             frontiers,
@@ -212,9 +110,9 @@ impl Writer {
         Self { tombstones: Some(tombstones), ..self }
     }
 
-    /// Where what it commits can be followed.
-    pub(crate) fn journal(&self) -> Arc<Journal> {
-        Arc::clone(&self.journal)
+    /// The living grants, as others may see them.
+    pub(crate) fn index(&self) -> Arc<GrantIndex> {
+        Arc::clone(&self.index)
     }
 
     /// Whether the last group of writes failed, as others may see it.
@@ -258,7 +156,11 @@ impl Writer {
                         info!("the store writes again");
                     }
                     self.settle(&mut group);
-                    self.journal.publish(&self.index, group.places, group.changes);
+                    let forgotten = group.forgotten.into_iter().map(|(seat, _)| (seat, None));
+                    let seats = group.seats.into_iter();
+                    let remembered =
+                        seats.filter_map(|(seat, now)| Some((seat, Some(Arc::clone(now.change()?.0)))));
+                    self.journal.publish(&self.index, group.changes, forgotten.chain(remembered));
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
@@ -271,6 +173,7 @@ impl Writer {
                     metrics::counter!("podgate_store_failures_total").increment(1);
                     self.doubtful.grants.extend(group.changes.keys());
                     self.doubtful.grants.extend(&group.heard);
+                    self.doubtful.occupancies.extend(group.numbers());
                     let documents = group.documents.iter().map(|(kind, name, _)| (*kind, name.clone()));
                     self.doubtful.documents.extend(documents);
                     if !self.is_failing.swap(true, Ordering::Relaxed) {
@@ -287,46 +190,31 @@ impl Writer {
     fn take(&mut self, group: &mut Group, command: Command, wall: WallTime) {
         match command {
             Command::Grant(new, reply, courier) => {
-                let place = Place { cluster: new.subject.cluster.clone(), address: new.subject.address };
-                let living = self.grants_at(group, &place);
-                let placement = lease::place(&living, *new, self.next_grant, wall);
-                if placement.grant.id == self.next_grant {
-                    // One that takes the place of others needs no further room.
-                    if (placement.ended.is_empty() && self.is_full(group, place.address))
-                        || self.is_unheard(group)
-                    {
-                        group.answer(Answer::Refused(StoreError::Full, reply), courier);
-                        return;
-                    }
-                    self.next_grant = GrantId(self.next_grant.0 + 1);
-                    group.count(place.address, 1);
-                }
-                for ended in &placement.ended {
-                    group.changes.insert(ended.id, None);
-                    group.count(place.address, -1);
-                    group.ended.push(Arc::clone(ended));
-                }
-                let kept = living.into_iter().filter(|grant| {
-                    grant.id != placement.grant.id
-                        && !placement.ended.iter().any(|ended| ended.id == grant.id)
-                });
-                let grants = kept.chain([Arc::clone(&placement.grant)]).collect();
-                group.places.insert(place, grants);
-                group.changes.insert(placement.grant.id, Some(Arc::clone(&placement.grant)));
-                group.answer(Answer::Granted(placement.grant, reply), courier);
+                let granted = self.grant(group, *new, wall);
+                group.answer(Answer::granted(granted, reply), courier);
+            }
+            Command::Renew(extension, reply, courier) => {
+                let renewed = self.renew(group, *extension, wall);
+                group.answer(Answer::granted(renewed, reply), courier);
+            }
+            Command::Redecide(redecided, reply) => {
+                let changed = self.redecide(group, redecided, wall);
+                group.answers.push(Answer::Ended(changed, reply));
             }
             Command::End(ending, reply) => {
                 let ended = self.wanted(group, &ending, wall);
                 for grant in &ended {
-                    self.end(group, grant);
+                    self.end(group, grant, wall);
                 }
-                group.ended.extend(ended.iter().cloned());
                 let count = match ending {
                     // What had expired was over before.
-                    Ending::Release { .. } | Ending::Revoke(_) => {
+                    Ending::Release(_) | Ending::Revoke(_) => {
                         ended.iter().filter(|grant| grant.lives(wall)).count()
                     }
-                    Ending::Expire(_) => ended.len(),
+                    Ending::Expire(_) => {
+                        self.forget(group, wall);
+                        ended.len()
+                    }
                 };
                 group.answers.push(Answer::Ended(count as u32, reply));
             }
@@ -361,87 +249,13 @@ impl Writer {
         }
     }
 
-    /// The grants on an address as this group leaves them so far.
-    fn grants_at(&self, group: &Group, place: &Place) -> Vec<Arc<Grant>> {
-        match group.places.get(place) {
-            Some(grants) => grants.clone(),
-            None => {
-                let place = PlaceRef { cluster: &place.cluster, address: place.address };
-                self.index.at(place).map(|grants| grants.to_vec()).unwrap_or_default()
-            }
-        }
-    }
-
-    fn grant(&self, group: &Group, id: GrantId) -> Option<Arc<Grant>> {
-        match group.changes.get(&id) {
-            Some(change) => change.clone(),
-            None => self.index.get(id),
-        }
-    }
-
-    /// The grants that `ending` means, as this group leaves them so far.
-    fn wanted(&self, group: &Group, ending: &Ending, wall: WallTime) -> Vec<Arc<Grant>> {
-        let search = |most: usize, wanted: &dyn Fn(&Grant) -> bool| -> Vec<Arc<Grant>> {
-            let known =
-                self.index.find(most, |grant| wanted(grant) && !group.changes.contains_key(&grant.id));
-            let fresh = group.changes.values().flatten().filter(|grant| wanted(grant)).cloned();
-            known.into_iter().chain(fresh).take(most).collect()
-        };
-        match ending {
-            Ending::Release { id, uid, generation, from } => {
-                let held = self.grant(group, *id).into_iter();
-                held.filter(|grant| {
-                    *grant.subject.kind.uid() == **uid
-                        && (*generation == 0 || grant.generation <= *generation)
-                        && from.is_none_or(|from| from == grant.subject.address)
-                })
-                .collect()
-            }
-            Ending::Revoke(Target::Grant(id)) => self.grant(group, *id).into_iter().collect(),
-            Ending::Revoke(Target::App(app)) => search(ENDED_MAX as usize, &|grant| *grant.app == **app),
-            Ending::Revoke(Target::Address(address)) => {
-                search(ENDED_MAX as usize, &|grant| grant.subject.address == *address)
-            }
-            // One that this group changes is seen to by the next sweep.
-            Ending::Expire(most) => {
-                let over = self.index.expired(*most, wall).into_iter();
-                over.filter(|grant| !group.changes.contains_key(&grant.id)).collect()
-            }
-        }
-    }
-
-    fn end(&self, group: &mut Group, grant: &Grant) {
-        let place = place_of(grant);
-        let mut grants = self.grants_at(group, &place);
-        grants.retain(|other| other.id != grant.id);
-        group.count(place.address, -1);
-        group.places.insert(place, grants);
-        group.changes.insert(grant.id, None);
-    }
-
-    /// Whether no further grant can be had, in all or by this address.
-    fn is_full(&self, group: &Group, address: IpAddr) -> bool {
-        let held = i64::from(self.by_address.get(&address).copied().unwrap_or_default());
-        let (here, in_all) = (group.counts.get(&address).copied().unwrap_or_default(), group.counted);
-        held + here >= ADDRESS_GRANTS_MAX || self.index.len() as i64 + in_all >= self.grants_max as i64
-    }
-
-    /// Whether as many ends wait to be heard of as there may be grants: no more are made until some are.
-    fn is_unheard(&self, group: &Group) -> bool {
-        let standing = self.tombstones.as_ref().map_or(0, |tombstones| tombstones.len() + group.ended.len());
-        standing >= self.grants_max
-    }
-
     /// After a commit: nothing is in doubt, and what the group changed is counted.
     fn settle(&mut self, group: &mut Group) {
         self.doubtful = Doubtful::default();
-        for (address, change) in group.counts.drain() {
-            let held = self.by_address.entry(address).or_default();
-            *held = u32::try_from(i64::from(*held) + change).unwrap_or(0);
-            if *held == 0 {
-                self.by_address.remove(&address);
-            }
-        }
+        let changed = group.seats.iter().filter_map(|(seat, now)| Some((seat, now.change()?.0)));
+        self.remembered.extend(
+            changed.map(|(seat, occupancy)| (occupancy.kept_until, seat.clone(), occupancy.generation)),
+        );
         self.frontiers.extend(group.frontiers.drain().map(|(app, (frontier_ns, _))| (app, frontier_ns)));
         for (kind, name, bytes) in group.documents.drain(..) {
             match bytes {
@@ -461,6 +275,13 @@ impl Writer {
         let changes = group.changes.iter().map(|(id, change)| (*id, change.as_deref()));
         let changes = doubtful.iter().map(|(id, grant)| (*id, grant.as_deref())).chain(changes);
         database::write_grants(&write, changes, self.next_grant)?;
+        let numbers = self.doubtful.occupancies.iter();
+        let doubtful: Vec<_> = numbers.map(|(number, seat)| (*number, seat, index.occupancy(seat))).collect();
+        let doubtful = doubtful.iter().map(|(number, seat, now)| {
+            let now = now.as_deref().filter(|now| now.generation == *number);
+            (*number, now.map(|now| (*seat, now)))
+        });
+        occupancy::write(&write, doubtful.chain(group.occupancies()))?;
         if let Some(tombstones) = &self.tombstones {
             tombstones.write(&write, self.doubtful.grants.iter().copied(), &group.ended, &group.heard)?;
         }
@@ -480,27 +301,5 @@ impl Writer {
         fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
-    }
-}
-
-impl Answer {
-    // Whoever waited may have left; what is durable stays so.
-    pub(crate) fn send(self) {
-        match self {
-            Self::Granted(grant, reply) => drop(reply.send(Ok(grant))),
-            Self::Refused(refusal, reply) => drop(reply.send(Err(refusal))),
-            Self::Ended(count, reply) => drop(reply.send(Ok(count))),
-            Self::Written(reply) => drop(reply.send(Ok(()))),
-        }
-    }
-
-    fn fail(self) {
-        match self {
-            Self::Granted(_, reply) | Self::Refused(_, reply) => {
-                drop(reply.send(Err(StoreError::NotWritten)));
-            }
-            Self::Ended(_, reply) => drop(reply.send(Err(StoreError::NotWritten))),
-            Self::Written(reply) => drop(reply.send(Err(StoreError::NotWritten))),
-        }
     }
 }

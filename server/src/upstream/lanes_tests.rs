@@ -12,7 +12,7 @@ use std::{
 use hyper_util::rt::TokioIo;
 use podgate_engine::{
     grant::{Grant, GrantId},
-    lease::NewGrant,
+    lease::{Fallback, Lifetimes, NewGrant, Tenure},
     subject::{PodIdentity, Subject, SubjectKind},
     time::Moment,
 };
@@ -241,9 +241,13 @@ fn new_grant(last: u8, request: u64) -> NewGrant {
         allowed: Arc::new([]),
         request,
         admitted_at: Moment::from_nanos(1),
-        max_age: Duration::from_secs(3600),
+        tenure: Tenure::Fixed,
+        lifetimes: Lifetimes { ttl: Duration::from_secs(60), max_age: Duration::from_secs(3600) },
         revision: 1,
         shadow: false,
+        fallback: Fallback::Deny,
+        seen: u64::MAX,
+        app_max: u32::MAX,
     }
 }
 

@@ -77,7 +77,8 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use podgate_engine::{
-        grant::{Basis, GrantId},
+        grant::{Basis, GrantId, Terms},
+        lease::{Fallback, Tenure},
         subject::{PodIdentity, Subject},
         time::Moment,
     };
@@ -94,11 +95,19 @@ mod tests {
             destination: format!("*.{host}:{port}-65535/udp").parse().unwrap(),
             basis: Basis::Shadow,
         };
+        let terms = |allowed| Terms {
+            app: "a".repeat(253).into(),
+            allowed,
+            requests: Box::new([]),
+            revision: 1,
+            shadow: false,
+            fallback: Fallback::Deny,
+        };
         let uid: Box<str> = "u".repeat(64).into();
         let mut grant = Grant {
             id: GrantId(u64::MAX),
             generation: u64::MAX,
-            app: "a".repeat(253).into(),
+            terms: Arc::new(terms(Arc::new([]))),
             subject: Arc::new(Subject {
                 cluster: label.clone().into(),
                 address: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
@@ -110,16 +119,13 @@ mod tests {
                     node: "".into(),
                 }),
             }),
-            allowed: Arc::new([]),
-            requests: Box::new([]),
+            tenure: Tenure::Fixed,
             admitted_at: Moment::from_nanos(0),
             created_at: WallTime::from_millis(0),
             expires_at: WallTime::from_millis(0).plus(Duration::MAX),
-            revision: 1,
-            shadow: false,
         };
         assert!(applied(&grant).encoded_len() <= bytes_max(&grant));
-        grant.allowed = (0..8_192).map(|port| allowed(port + 50_000)).collect();
+        grant.terms = Arc::new(terms((0..8_192).map(|port| allowed(port + 50_000)).collect()));
         assert!(applied(&grant).encoded_len() <= bytes_max(&grant));
         assert!(applied(&grant).encoded_len() < 4 << 20);
         assert_eq!(applied(&grant).destinations[0].last_port, 65_535);

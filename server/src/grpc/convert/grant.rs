@@ -9,7 +9,7 @@ use podgate_engine::{
 };
 use podgate_proto::v1;
 
-use crate::grpc::convert::decision::destination;
+use crate::{clock, grpc::convert::decision::destination};
 
 /// A grant as a message.
 pub fn grant(grant: &Grant) -> v1::Grant {
@@ -78,7 +78,9 @@ pub fn lease(grant: &Grant) -> v1::Lease {
         generation: grant.generation,
         addresses: vec![grant.subject.address.to_string()],
         expires_at: Some(timestamp(grant.expires_at)),
-        renew_after: None,
+        renew_after: grant
+            .renew_after(clock::wall())
+            .and_then(|after| prost_types::Duration::try_from(after).ok()),
     }
 }
 

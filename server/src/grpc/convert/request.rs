@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use podgate_engine::{
     destination::{DESTINATIONS_MAX, Destination},
+    lease::Tenure,
     name::DocumentName,
     subject::{PodIdentity, Subject, SubjectKind},
 };
@@ -44,7 +45,8 @@ pub fn authorize(
         v1::authorize_request::Subject::Pod(pod) => Who::Pod(pod),
         v1::authorize_request::Subject::StaticHost(host) => Who::Host(host),
     });
-    let asked = read(fields, message.app, subject, &message.destinations, from)?;
+    let tenure = if message.renews { Tenure::Renewed } else { Tenure::Fixed };
+    let asked = Asked { tenure, ..read(fields, message.app, subject, &message.destinations, from)? };
     let appointments = if message.keeps_appointments { Appointments::Kept } else { Appointments::Unknown };
     Ok((asked, Patience { waited, answer_within, wait_budget, appointments, ticket: message.ticket }))
 }
@@ -105,6 +107,7 @@ fn read(
         subject: Arc::new(subject),
         addresses,
         destinations,
+        tenure: Tenure::Fixed,
     });
     fields.finish(asked)
 }
@@ -123,19 +126,19 @@ fn pod(fields: &mut Fields, message: v1::Pod, from: IpAddr) -> (Subject, Vec<IpA
         .filter_map(|(at, text)| fields.address(format_args!("pod.addresses[{at}]"), text))
         .collect();
     let identity = PodIdentity {
-        namespace: fields.required("pod.namespace", message.namespace, 63),
+        namespace: fields.required("pod.namespace", message.namespace, 63).into(),
         name: fields.word("pod.name", message.name, 253),
         uid: fields.required("pod.uid", message.uid, 64),
-        service_account: fields.required("pod.service_account", message.service_account, 253),
-        node: fields.word("pod.node", message.node, 253),
+        service_account: fields.required("pod.service_account", message.service_account, 253).into(),
+        node: fields.word("pod.node", message.node, 253).into(),
     };
-    let cluster = fields.word("pod.cluster", message.cluster, 63);
+    let cluster = fields.word("pod.cluster", message.cluster, 63).into();
     (Subject { cluster, address: from, kind: SubjectKind::Pod(identity) }, addresses)
 }
 
 fn host(fields: &mut Fields, message: v1::StaticHost, from: IpAddr) -> Subject {
     Subject {
-        cluster: fields.word("static_host.cluster", message.cluster, 63),
+        cluster: fields.word("static_host.cluster", message.cluster, 63).into(),
         address: from,
         kind: SubjectKind::Host(fields.word("static_host.name", message.name, 253)),
     }

@@ -36,6 +36,11 @@ pub(crate) struct GrantLine {
     expires_at_ms: u64,
     policy_revision: Text<Hex>,
     shadow: bool,
+    /// Whether its pod renews it. Older podgates know neither this nor the next.
+    #[serde(default)]
+    renewed: bool,
+    #[serde(default)]
+    grace_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +90,8 @@ pub(crate) fn grant_line(id: GrantId, record: GrantRecord) -> Result<GrantLine, 
         expires_at_ms,
         policy_revision,
         shadow,
+        renewed,
+        grace_ms,
     } = record;
     let pod = (!pod_uid.is_empty()).then_some(PodLine { uid: pod_uid, namespace, service_account, node });
     Ok(GrantLine {
@@ -102,6 +109,8 @@ pub(crate) fn grant_line(id: GrantId, record: GrantRecord) -> Result<GrantLine, 
         expires_at_ms,
         policy_revision: Text(Hex(policy_revision)),
         shadow,
+        renewed,
+        grace_ms,
     })
 }
 
@@ -130,8 +139,10 @@ impl From<GrantLine> for Entry {
             expires_at_ms: line.expires_at_ms,
             policy_revision: line.policy_revision.0.0,
             shadow: line.shadow,
+            renewed: line.renewed,
+            grace_ms: line.grace_ms,
         };
-        Self::Grant(line.id.0, record)
+        Self::Grant(line.id.0, Box::new(record))
     }
 }
 
