@@ -120,6 +120,9 @@ fn nothing_changes_before_the_snapshot_is_whole() {
     assert_eq!(closing, [Element { address: address(1), door: door(1, 1) }]);
     assert_eq!(kernel.listed(), [(Element { address: address(4), door: door(7, 7) }, at(9_000))]);
     assert_eq!(books.completeness(), Completeness::Whole);
+    // Nor is there a change in the midst of a later snapshot.
+    books.take(Step::Snapshot(Told::default())).unwrap();
+    assert_eq!(books.take(Step::Delta(Told::default())), Err(OutOfOrder));
 }
 
 #[test]
@@ -159,6 +162,15 @@ fn what_ends_by_itself_is_closed_too() {
         [Element { address: address(1), door: door(10, 10) }]
     );
     assert_eq!(books.elements(), 0);
+    // The same where a listing is the first to notice.
+    books.take(Step::SnapshotEnd(of(vec![holding(2, 1, 1, &[(20, 20)], 2_000)], Vec::new()))).unwrap();
+    settle(&mut books, &mut kernel, at(1_500));
+    kernel.expire(at(2_000));
+    books.found(kernel.listed(), Duration::ZERO);
+    assert_eq!(
+        settle(&mut books, &mut kernel, at(2_000)),
+        [Element { address: address(1), door: door(20, 20) }]
+    );
 }
 
 #[test]
@@ -190,6 +202,12 @@ fn a_full_set_takes_what_it_can_and_says_so() {
     settle(&mut books, &mut kernel, at(0));
     assert_eq!(books.completeness(), Completeness::Whole);
     assert!(kernel.opens(address(4), Protocol::Tcp, 4).is_some());
+    // Who is in is renewed also when the set is full.
+    let renewed = vec![holding(4, 2, 4, &[(4, 4)], 180_000)];
+    books.take(Step::Delta(of(renewed, Vec::new()))).unwrap();
+    settle(&mut books, &mut kernel, at(0));
+    assert_eq!(books.completeness(), Completeness::Whole);
+    assert_eq!(kernel.opens(address(4), Protocol::Tcp, 4), Some(at(180_000)));
 }
 
 #[test]
