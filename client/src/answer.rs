@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::Destination;
+use crate::{Destination, Subject};
 
 /// Access was granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,59 @@ pub struct Denial {
     pub calls: u32,
     /// Time since the start.
     pub elapsed: Duration,
+}
+
+/// How a request would be decided; nothing was granted or spent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explained {
+    /// What it comes to.
+    pub ruling: Ruling,
+    /// One decision a destination, in the order of the request.
+    pub decisions: Vec<Decision>,
+    /// The ruling for a person, on one line.
+    pub explanation: String,
+    /// Revision of the policy that decided.
+    pub policy_revision: String,
+}
+
+/// What a request would come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// Everything would be let through.
+    Allowed,
+    /// Something would be denied, and so everything; the first reason found, from the widest.
+    Denied(DenialReason),
+}
+
+/// What came of a renewal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The lease goes on, as it stands now.
+    Renewed(Lease),
+    /// The grant is no more: it ran out, was given back or taken back. Asking anew may bring another.
+    Gone,
+    /// Another pod has the address now. Who is told so has nothing to ask for any more.
+    Superseded,
+}
+
+/// What came of giving a grant back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// This call ended it.
+    Ended,
+    /// There was nothing to end: it had ended before, or belongs to another pod.
+    NothingHeld,
+}
+
+/// A grant as its holder names it, to renew it or to give it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    /// Identifies the grant.
+    pub grant_id: String,
+    /// Uid of the pod that holds it; empty for a machine.
+    pub pod_uid: String,
+    /// The generation that the holder knows; 0: any.
+    pub generation: u64,
 }
 
 /// The decision about one destination.
@@ -118,6 +171,17 @@ pub enum Origin {
     Repeated,
     /// Common ports only; nothing was recorded.
     Common,
+}
+
+impl Holding {
+    /// A lease in the hands of who asked for it.
+    pub fn of(lease: &Lease, subject: &Subject) -> Self {
+        let pod_uid = match subject {
+            Subject::Pod(pod) => pod.uid.clone(),
+            Subject::StaticHost(_) => String::new(),
+        };
+        Self { grant_id: lease.grant_id.clone(), pod_uid, generation: lease.generation }
+    }
 }
 
 impl DenialReason {

@@ -162,7 +162,7 @@ async fn a_turn_beyond_the_budget_is_given_up_at_once() {
         let started = Instant::now();
         let error = authorize(&client).await.0.unwrap_err();
         assert_eq!(error.to_string(), reason);
-        let AuthorizeError::Throttled(ended) = error else { panic!("not throttled") };
+        let AuthorizeError::Failed(CallError::Throttled(ended)) = error else { panic!("not throttled") };
         assert_eq!(ended.bound, Some(GiveUp::TurnBeyondBudget));
         assert!(started.elapsed() < SECOND);
     }
@@ -172,7 +172,7 @@ async fn a_turn_beyond_the_budget_is_given_up_at_once() {
 async fn a_gateway_that_always_defers_is_called_sixteen_times() {
     let script = Script::new((0..16).map(|_| Deed::Defer(Duration::ZERO, "t1")));
     let client = client(&script);
-    let AuthorizeError::Throttled(ended) = authorize(&client).await.0.unwrap_err() else {
+    let AuthorizeError::Failed(CallError::Throttled(ended)) = authorize(&client).await.0.unwrap_err() else {
         panic!("not throttled")
     };
     assert_eq!((ended.calls, ended.bound), (16, Some(GiveUp::Calls)));

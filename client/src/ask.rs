@@ -18,6 +18,18 @@ pub struct Ask {
     pub subject: Subject,
     /// What is to be reached; none: all that the app's profile allows.
     pub destinations: Vec<Destination>,
+    /// For how long.
+    pub tenure: Tenure,
+}
+
+/// For how long access is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tenure {
+    /// Until it is given back or taken back, at most for the profile's `maxAge`: nobody renews it.
+    #[default]
+    Lasting,
+    /// As a lease of the profile's `ttl`, which its holder renews.
+    Renewed,
 }
 
 /// Who is to be let through.
@@ -178,7 +190,7 @@ mod tests {
     }
 
     fn faults(app: &str, subject: Subject) -> Vec<String> {
-        let ask = Ask { app: app.to_owned(), subject, destinations: Vec::new() };
+        let ask = Ask { app: app.to_owned(), subject, destinations: Vec::new(), tenure: Tenure::Lasting };
         ask.faults().iter().map(AskFault::to_string).collect()
     }
 
@@ -221,6 +233,7 @@ mod tests {
             app: "a".to_owned(),
             subject: Subject::Pod(pod()),
             destinations: vec![destination; DESTINATIONS_MAX],
+            tenure: Tenure::Lasting,
         };
         assert_eq!(ask.faults(), []);
         ask.destinations.resize(10_000, ask.destinations[0].clone());

@@ -13,10 +13,11 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Answer, Appointment, Ask, AuthorizeError, ClientConfig, Failure, FailureKind, Granted, Misconfigured,
-    Next, RetryPolicy, Step, Why,
+    Answer, Appointment, Ask, AuthorizeError, CallError, ClientConfig, Endpoint, Explained, Failure,
+    FailureKind, Granted, Holding, Misconfigured, Next, Release, Renewal, RetryPolicy, Step, Why,
+    call::{Authorize, Call, Explain, GiveBack, Renew},
     connection::{Called, Connection, Gateway},
-    course::{Course, Undecided},
+    course::{Course, Dialing, Undecided},
     jitter::Jitter,
     wire::Decided,
 };
@@ -51,6 +52,14 @@ struct Shared {
 struct Held {
     gateway: usize,
     connection: Option<Connection>,
+}
+
+/// An answer, and how it came.
+struct Reply<T> {
+    answer: T,
+    endpoint: Endpoint,
+    sent: Instant,
+    latency: Duration,
 }
 
 impl Client {
@@ -103,13 +112,8 @@ impl Client {
         ask: &Ask,
         mut observe: impl FnMut(Step),
     ) -> Result<Granted, AuthorizeError> {
-        let seed = self.seed.fetch_add(1, Ordering::Relaxed);
-        let mut course = Course::new(self.shared.retry, seed);
-        let faults = ask.faults();
-        if !faults.is_empty() {
-            let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-            return Err(AuthorizeError::Misconfigured(course.ended(faults.join("; "), None)));
-        }
+        let mut course = self.course(self.shared.retry, Dialing::OfAStart);
+        check(ask, &course)?;
         if let Some(appointment) = appointment {
             let due_in = course.resume(appointment);
             if !due_in.is_zero() {
@@ -117,15 +121,94 @@ impl Client {
             }
         }
         loop {
-            let undecided = match self.ask_once(ask, &mut course, &mut observe).await {
-                Ok(decided) => return decided,
-                Err(undecided) => undecided,
+            let undecided = match self.call_once(&Authorize(ask), &course, &mut observe).await {
+                Ok(reply) => match decision(reply, &mut course, &mut observe) {
+                    Ok(decided) => return decided,
+                    Err(deferred) => deferred,
+                },
+                Err(failure) => Undecided::Failed(failure),
             };
-            let setback = course.setback(&undecided)?;
-            let elapsed = course.elapsed();
-            match course.schedule.failed(setback, elapsed) {
-                Next::GiveUp(bound) => return Err(course.gave_up(undecided, bound)),
-                Next::Call { after, why } => self.wait(&course, elapsed, after, why, &mut observe).await,
+            self.pause(undecided, &mut course, &mut observe).await?;
+        }
+    }
+
+    /// Asks how a request would be decided, without any effect. Never takes longer than the policy's budget.
+    pub async fn explain(&self, ask: &Ask, mut observe: impl FnMut(Step)) -> Result<Explained, CallError> {
+        let course = self.course(self.shared.retry, Dialing::OfAStart);
+        check(ask, &course)?;
+        self.settle(&Explain(ask), course, &mut observe).await
+    }
+
+    /// Extends a lease. Never takes longer than `within`, nor than the policy's budget.
+    pub async fn renew(
+        &self,
+        holding: &Holding,
+        within: Duration,
+        mut observe: impl FnMut(Step),
+    ) -> Result<Renewal, CallError> {
+        let course = self.course(self.policy_within(within), Dialing::Patient);
+        self.settle(&Renew(holding), course, &mut observe).await
+    }
+
+    /// Gives a grant back. Never takes longer than `within`, nor than the policy's budget.
+    pub async fn release(
+        &self,
+        holding: &Holding,
+        within: Duration,
+        mut observe: impl FnMut(Step),
+    ) -> Result<Release, CallError> {
+        // Little time is left, so that no dial should wait for long.
+        let course = self.course(self.policy_within(within), Dialing::OfAStart);
+        self.settle(&GiveBack(holding), course, &mut observe).await
+    }
+
+    /// Closes the connection that is kept for the next request: for whoever will make none for long.
+    pub fn hang_up(&self) {
+        self.disconnect();
+    }
+
+    fn course(&self, policy: RetryPolicy, dialing: Dialing) -> Course {
+        Course::new(policy, dialing, self.seed.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn policy_within(&self, within: Duration) -> RetryPolicy {
+        let retry = self.shared.retry;
+        RetryPolicy { budget: retry.budget.min(within), ..retry }
+    }
+
+    /// Calls until there is an answer or a bound is met.
+    async fn settle<C: Call>(
+        &self,
+        call: &C,
+        mut course: Course,
+        observe: &mut impl FnMut(Step),
+    ) -> Result<C::Answer, CallError> {
+        loop {
+            let failure = match self.call_once(call, &course, observe).await {
+                Ok(Reply { answer, latency, .. }) => {
+                    observe(Step::Answered { latency, answer: Answer::Settled });
+                    return Ok(answer);
+                }
+                Err(failure) => failure,
+            };
+            self.pause(Undecided::Failed(failure), &mut course, observe).await?;
+        }
+    }
+
+    /// Waits before the next call; an error where none may follow.
+    async fn pause(
+        &self,
+        undecided: Undecided,
+        course: &mut Course,
+        observe: &mut impl FnMut(Step),
+    ) -> Result<(), CallError> {
+        let setback = course.setback(&undecided)?;
+        let elapsed = course.elapsed();
+        match course.schedule.failed(setback, elapsed) {
+            Next::GiveUp(bound) => Err(course.gave_up(undecided, bound)),
+            Next::Call { after, why } => {
+                self.wait(course, elapsed, after, why, observe).await;
+                Ok(())
             }
         }
     }
@@ -149,26 +232,26 @@ impl Client {
     }
 
     /// One call, with its connection. An error is a setback that is not counted yet.
-    async fn ask_once(
+    async fn call_once<C: Call>(
         &self,
-        ask: &Ask,
-        course: &mut Course,
+        call: &C,
+        course: &Course,
         observe: &mut impl FnMut(Step),
-    ) -> Result<Result<Granted, AuthorizeError>, Undecided> {
+    ) -> Result<Reply<C::Answer>, Failure> {
         let mut connection = self.held().connection.clone();
         loop {
             let kept = connection.is_some();
             let open = match connection.take() {
                 Some(open) => open,
-                None => self.connect(course, observe).await.map_err(Undecided::Failed)?,
+                None => self.connect(course, observe).await?,
             };
             let gateway = open.gateway;
             let endpoint = &self.shared.gateways[gateway].endpoint;
-            let (call, attempt) = (course.schedule.calls() + 1, course.schedule.attempt());
-            observe(Step::Calling { endpoint: endpoint.clone(), call, attempt });
+            let (number, attempt) = (course.schedule.calls() + 1, course.schedule.attempt());
+            observe(Step::Calling { endpoint: endpoint.clone(), call: number, attempt });
             let limit = course.left().min(self.shared.call_timeout);
             let sent = Instant::now();
-            let called = open.authorize(ask, limit, course.terms()).await;
+            let called = open.call(call, course, limit).await;
             let latency = sent.elapsed();
             let failure = match called {
                 Called::Lost if kept => {
@@ -181,26 +264,15 @@ impl Client {
                     retry_after: None,
                 },
                 Called::Failed(failure) => failure,
-                Called::Decided(Decided::Deferred { delay, ticket }) => {
-                    course.keep(ticket.clone());
-                    let answer = Answer::Deferred { delay: delay.saturating_sub(latency), ticket };
-                    observe(Step::Answered { latency, answer });
-                    return Err(Undecided::Deferred { sent, delay });
-                }
-                Called::Decided(Decided::Granted(access)) => {
-                    observe(Step::Answered { latency, answer: Answer::Granted });
-                    return Ok(Ok(course.granted(access, endpoint.clone())));
-                }
-                Called::Decided(Decided::Denied(refusal)) => {
-                    observe(Step::Answered { latency, answer: Answer::Denied });
-                    return Ok(Err(AuthorizeError::Denied(course.denied(refusal))));
+                Called::Answered(answer) => {
+                    return Ok(Reply { answer, endpoint: endpoint.clone(), sent, latency });
                 }
             };
             observe(Step::Answered { latency, answer: Answer::Failed(failure.clone()) });
             if failure.kind == FailureKind::Unavailable {
                 self.turn_from(gateway);
             }
-            return Err(Undecided::Failed(failure));
+            return Err(failure);
         }
     }
 
@@ -239,6 +311,40 @@ impl Client {
     fn held(&self) -> std::sync::MutexGuard<'_, Held> {
         // Every change of it is one assignment: a panic elsewhere leaves nothing half done.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Refuses a request that the gateway would refuse.
+fn check(ask: &Ask, course: &Course) -> Result<(), CallError> {
+    let faults: Vec<String> = ask.faults().iter().map(ToString::to_string).collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(CallError::Misconfigured(course.ended(faults.join("; "), None)))
+}
+
+/// What was decided, or that it is not decided yet.
+fn decision(
+    reply: Reply<Decided>,
+    course: &mut Course,
+    observe: &mut impl FnMut(Step),
+) -> Result<Result<Granted, AuthorizeError>, Undecided> {
+    let Reply { answer, endpoint, sent, latency } = reply;
+    match answer {
+        Decided::Deferred { delay, ticket } => {
+            course.keep(ticket.clone());
+            let answer = Answer::Deferred { delay: delay.saturating_sub(latency), ticket };
+            observe(Step::Answered { latency, answer });
+            Err(Undecided::Deferred { sent, delay })
+        }
+        Decided::Granted(access) => {
+            observe(Step::Answered { latency, answer: Answer::Granted });
+            Ok(Ok(course.granted(access, endpoint)))
+        }
+        Decided::Denied(refusal) => {
+            observe(Step::Answered { latency, answer: Answer::Denied });
+            Ok(Err(AuthorizeError::Denied(course.denied(refusal))))
+        }
     }
 }
 

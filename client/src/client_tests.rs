@@ -18,10 +18,12 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::*;
-use crate::{Appointments, Endpoint, GiveUp, Origin, Pace, Pod, Subject, Ticket};
+use crate::{Appointments, Endpoint, GiveUp, Origin, Pace, Pod, Subject, Tenure, Ticket};
 
 #[path = "appointment_tests.rs"]
 mod appointments;
+#[path = "lifecycle_tests.rs"]
+mod lifecycle;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -53,6 +55,8 @@ struct Script(Arc<Mutex<Play>>);
 #[derive(Default)]
 struct Play {
     deeds: VecDeque<Deed>,
+    /// What is done with the other calls.
+    lifecycle: lifecycle::Play,
     seen: Vec<Seen>,
     connections: Vec<AbortHandle>,
 }
@@ -153,17 +157,23 @@ impl AuthorizationService for Script {
         }))
     }
 
-    async fn renew(&self, _: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
-        Err(Status::unimplemented("renew"))
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        lifecycle::renew(self, request.into_inner()).await
     }
-    async fn release(&self, _: Request<v1::ReleaseRequest>) -> Result<Response<v1::ReleaseResponse>, Status> {
-        Err(Status::unimplemented("release"))
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        lifecycle::release(self, request.into_inner()).await
     }
     async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         Err(Status::unimplemented("check"))
     }
-    async fn explain(&self, _: Request<v1::ExplainRequest>) -> Result<Response<v1::ExplainResponse>, Status> {
-        Err(Status::unimplemented("explain"))
+    async fn explain(
+        &self,
+        request: Request<v1::ExplainRequest>,
+    ) -> Result<Response<v1::ExplainResponse>, Status> {
+        lifecycle::explain(self, request.into_inner()).await
     }
 }
 
@@ -181,7 +191,12 @@ fn ask() -> Ask {
         service_account: "order".to_owned(),
         ..Pod::default()
     };
-    Ask { app: "hotel-order".to_owned(), subject: Subject::Pod(pod), destinations: Vec::new() }
+    Ask {
+        app: "hotel-order".to_owned(),
+        subject: Subject::Pod(pod),
+        destinations: Vec::new(),
+        tenure: Tenure::Lasting,
+    }
 }
 
 /// Asks, and gives the outcome and a word for each step.
@@ -261,7 +276,9 @@ async fn a_client_that_is_told_to_wait_too_long_gives_up_at_once() {
     let script = Script::new([told(3600 * SECOND)]);
     let client = client_of(vec![script.gateway()], RetryPolicy::default());
     let started = Instant::now();
-    let Err(AuthorizeError::Throttled(ended)) = authorize(&client).await.0 else { panic!("not throttled") };
+    let Err(AuthorizeError::Failed(CallError::Throttled(ended))) = authorize(&client).await.0 else {
+        panic!("not throttled")
+    };
     assert_eq!((ended.calls, ended.bound), (1, Some(GiveUp::TurnBeyondBudget)));
     assert!(started.elapsed() < SECOND);
 }
@@ -317,7 +334,7 @@ async fn the_next_gateway_takes_over_from_one_that_is_unavailable() {
 async fn a_gateway_that_hangs_costs_five_attempts_and_no_more_than_the_budget() {
     let script = Script::new((0..5).map(|_| Deed::Hang));
     let client = client_of(vec![script.gateway()], RetryPolicy::default());
-    let Err(AuthorizeError::Unavailable(ended)) = authorize(&client).await.0 else {
+    let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) = authorize(&client).await.0 else {
         panic!("not unavailable")
     };
     assert_eq!((ended.reason.as_str(), ended.calls), ("no answer within 10.0 s", 5));
@@ -328,7 +345,7 @@ async fn a_gateway_that_hangs_costs_five_attempts_and_no_more_than_the_budget() 
     let client =
         client_of(vec![script.gateway()], RetryPolicy { budget: 4 * SECOND, ..RetryPolicy::default() });
     let started = Instant::now();
-    let Err(AuthorizeError::Unavailable(ended)) = authorize(&client).await.0 else {
+    let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) = authorize(&client).await.0 else {
         panic!("not unavailable")
     };
     assert_eq!(ended.bound, Some(GiveUp::Budget));
@@ -340,7 +357,8 @@ async fn a_malformed_request_never_leaves() {
     let script = Script::new([]);
     let client = client_of(vec![script.gateway()], RetryPolicy::default());
     let ask = Ask { app: "A".to_owned(), ..ask() };
-    let Err(AuthorizeError::Misconfigured(ended)) = client.authorize(&ask, |_| ()).await else {
+    let Err(AuthorizeError::Failed(CallError::Misconfigured(ended))) = client.authorize(&ask, |_| ()).await
+    else {
         panic!("sent")
     };
     assert_eq!(ended.calls, 0);
@@ -391,7 +409,10 @@ async fn no_peer_can_hold_a_call() {
                 Step::Connecting { .. } | Step::Calling { .. } => {}
             })
             .await;
-        assert!(matches!(outcome, Err(AuthorizeError::Unavailable(_))), "{peer:?}: {outcome:?}");
+        assert!(
+            matches!(outcome, Err(AuthorizeError::Failed(CallError::Unavailable(_)))),
+            "{peer:?}: {outcome:?}"
+        );
         assert!(longest <= 10 * SECOND + Duration::from_millis(10), "{peer:?}: {longest:?}");
         assert!(begun.elapsed() <= config.retry.budget, "{peer:?}");
         assert_eq!(outcome.unwrap_err().calls(), 5, "{peer:?}");
@@ -414,7 +435,7 @@ async fn a_blackhole_holds_a_dial_for_its_time_only() {
     let retry = RetryPolicy { budget: 3 * SECOND, ..RetryPolicy::default() };
     let client = Client::new(&ClientConfig { retry, ..config }, 1).unwrap();
     let (outcome, steps) = authorize(&client).await;
-    let Err(AuthorizeError::Unavailable(ended)) = outcome else { panic!("{steps:?}") };
+    let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) = outcome else { panic!("{steps:?}") };
     assert_eq!(steps[..2], ["connect", "Unreached: no connection within 2.0 s"]);
     assert_eq!((ended.calls, ended.bound), (0, Some(GiveUp::Budget)));
     assert!(ended.elapsed <= 3 * SECOND + Duration::from_millis(10));
@@ -426,7 +447,9 @@ async fn a_closed_port_is_said_to_be_closed() {
     let retry = RetryPolicy { budget: SECOND, ..RetryPolicy::default() };
     let config =
         ClientConfig { retry, ..ClientConfig::new(vec![format!("http://{address}").parse().unwrap()]) };
-    let Err(AuthorizeError::Unavailable(ended)) = authorize(&Client::new(&config, 1).unwrap()).await.0 else {
+    let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) =
+        authorize(&Client::new(&config, 1).unwrap()).await.0
+    else {
         panic!("somebody listens on {address}")
     };
     assert_eq!(ended.reason, format!("{address} can't be reached: Connection refused (os error 111)"));
@@ -567,7 +590,8 @@ mod tls {
         ] {
             let endpoint = listening(&script, identity).await;
             let client = Client::new(&config(endpoint, &authority, None), 1).unwrap();
-            let Err(AuthorizeError::Unavailable(ended)) = authorize(&client).await.0 else {
+            let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) = authorize(&client).await.0
+            else {
                 panic!("trusted")
             };
             assert!(ended.reason.contains(why), "{}", ended.reason);
@@ -580,7 +604,9 @@ mod tls {
         let authority = Authority::new();
         let silent = misbehaving(Peer::Silent).await.to_string().replace("http:", "https:");
         let client = Client::new(&config(silent.parse().unwrap(), &authority, None), 1).unwrap();
-        let Err(AuthorizeError::Unavailable(ended)) = authorize(&client).await.0 else { panic!("answered") };
+        let Err(AuthorizeError::Failed(CallError::Unavailable(ended))) = authorize(&client).await.0 else {
+            panic!("answered")
+        };
         assert_eq!((ended.reason.as_str(), ended.calls), ("no TLS handshake within 2.0 s", 1));
     }
 

@@ -4,15 +4,12 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
 use podgate_proto::v1::authorization_service_client::AuthorizationServiceClient;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tonic::transport::{Channel, Endpoint as Template};
 
 use crate::{
-    Ask, ClientConfig, Endpoint, Failure, FailureKind, Misconfigured,
-    dial::DialTrace,
-    endpoint::Scheme,
-    status, text,
-    wire::{self, Decided, Terms},
+    ClientConfig, Endpoint, Failure, FailureKind, Misconfigured, call::Call, course::Course, dial::DialTrace,
+    endpoint::Scheme, first_flight::FirstFlight, status, text,
 };
 
 const USER_AGENT: &str = concat!("podgate-client/", env!("CARGO_PKG_VERSION"));
@@ -48,8 +45,8 @@ pub(crate) struct Connection {
 }
 
 /// What came of a call.
-pub(crate) enum Called {
-    Decided(Decided),
+pub(crate) enum Called<T> {
+    Answered(T),
     Failed(Failure),
     /// The connection was gone before anything was sent.
     Lost,
@@ -86,23 +83,17 @@ impl Gateway {
         limit: Duration,
     ) -> Result<Connection, Failure> {
         let trace = Arc::new(DialTrace::default());
-        let connected = match &self.dialer {
-            Dialer::Tcp => {
-                let endpoint = self.endpoint.clone();
-                let trace = Arc::clone(&trace);
-                let connector = tower::service_fn(move |_: http::Uri| {
-                    let (endpoint, trace) = (endpoint.clone(), Arc::clone(&trace));
-                    async move {
-                        trace.claim()?;
-                        let stream = crate::dial::dial(&endpoint, local).await?;
-                        trace.note_reached();
-                        std::io::Result::Ok(TokioIo::new(stream))
-                    }
-                });
+        let connected = match (&self.dialer, self.endpoint.scheme()) {
+            (Dialer::Tcp, Scheme::Http) => {
+                let connector = self.connector(&trace, local, FirstFlight::new);
+                timeout(limit, self.template.connect_with_connector(connector)).await
+            }
+            (Dialer::Tcp, Scheme::Https) => {
+                let connector = self.connector(&trace, local, std::convert::identity);
                 timeout(limit, self.template.connect_with_connector(connector)).await
             }
             #[cfg(test)]
-            Dialer::Memory(listener) => {
+            (Dialer::Memory(listener), _) => {
                 let (listener, trace) = (listener.clone(), Arc::clone(&trace));
                 let connector = tower::service_fn(move |_: http::Uri| {
                     let (listener, trace) = (listener.clone(), Arc::clone(&trace));
@@ -130,6 +121,36 @@ impl Gateway {
         Err(Failure { kind, reason, retry_after: None })
     }
 
+    /// Dials once, and wraps what comes of it.
+    fn connector<S>(
+        &self,
+        trace: &Arc<DialTrace>,
+        local: Option<IpAddr>,
+        wrap: fn(TcpStream) -> S,
+    ) -> impl tower::Service<
+        http::Uri,
+        Response = TokioIo<S>,
+        Error = std::io::Error,
+        Future: Future<Output = std::io::Result<TokioIo<S>>> + Send,
+    >
+    + Send
+    + 'static
+    + use<S>
+    where
+        S: Send + 'static,
+    {
+        let (endpoint, trace) = (self.endpoint.clone(), Arc::clone(trace));
+        tower::service_fn(move |_: http::Uri| {
+            let (endpoint, trace) = (endpoint.clone(), Arc::clone(&trace));
+            async move {
+                trace.claim()?;
+                let stream = crate::dial::dial(&endpoint, local).await?;
+                trace.note_reached();
+                Ok(TokioIo::new(wrap(stream)))
+            }
+        })
+    }
+
     /// A gateway at the other end of pipes.
     #[cfg(test)]
     pub(crate) fn in_memory(listener: tokio::sync::mpsc::Sender<tokio::io::DuplexStream>) -> Self {
@@ -140,13 +161,16 @@ impl Gateway {
 }
 
 impl Connection {
-    /// Asks once, within `limit`.
-    pub(crate) async fn authorize(mut self, ask: &Ask, limit: Duration, terms: Terms<'_>) -> Called {
-        let mut request = tonic::Request::new(wire::request(ask, terms));
-        request.set_timeout(limit);
-        match timeout(limit, self.client.authorize(request)).await {
-            Ok(Ok(response)) => match wire::decided(ask, response.into_inner()) {
-                Ok(decided) => Called::Decided(decided),
+    /// Calls once, within `limit`.
+    pub(crate) async fn call<C: Call>(
+        mut self,
+        call: &C,
+        course: &Course,
+        limit: Duration,
+    ) -> Called<C::Answer> {
+        match timeout(limit, call.send(&mut self.client, course, limit)).await {
+            Ok(Ok(response)) => match call.read(response.into_inner()) {
+                Ok(answer) => Called::Answered(answer),
                 Err(why) => {
                     Called::Failed(unavailable(format!("the gateway's answer makes no sense: {why}")))
                 }
@@ -154,7 +178,10 @@ impl Connection {
             Ok(Err(_)) if self.trace.was_lost() => Called::Lost,
             // tonic's own timer may win the race against ours, and says so by this code; a gateway has no reason to.
             Ok(Err(status)) if status.code() == tonic::Code::Cancelled => Called::Failed(unanswered(limit)),
-            Ok(Err(status)) => Called::Failed(status::failure(&status)),
+            Ok(Err(status)) => match call.answer_of(&status) {
+                Some(answer) => Called::Answered(answer),
+                None => Called::Failed(status::failure(&status)),
+            },
             Err(_) => Called::Failed(unanswered(limit)),
         }
     }

@@ -1,12 +1,12 @@
-//! One `authorize` under way: since when, with which ticket, and how it ends.
+//! One request under way: since when, with which ticket, and how it ends.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::{
-    Appointment, Appointments, AuthorizeError, Denial, Ended, Endpoint, Failure, FailureKind, GiveUp,
-    Granted, RetryPolicy, Schedule, Setback, Ticket,
+    Appointment, Appointments, CallError, Denial, Ended, Endpoint, Failure, FailureKind, GiveUp, Granted,
+    RetryPolicy, Schedule, Setback, Ticket,
     wire::{Access, Refusal, Terms},
 };
 
@@ -17,6 +17,15 @@ pub(crate) struct Course {
     /// That of the last deferral. It goes with every later call, whatever became of those between: the turn stays ours.
     ticket: Option<Ticket>,
     pub(crate) schedule: Schedule,
+}
+
+/// How to dial a gateway that is not reached.
+#[derive(Clone, Copy)]
+pub(crate) enum Dialing {
+    /// Quickly at first, as a pod that starts does.
+    OfAStart,
+    /// At the policy's pace from the first time.
+    Patient,
 }
 
 /// A call that brought no decision.
@@ -30,8 +39,12 @@ pub(crate) enum Undecided {
 }
 
 impl Course {
-    pub(crate) fn new(policy: RetryPolicy, seed: u64) -> Self {
-        Self { started: Instant::now(), policy, ticket: None, schedule: Schedule::new(policy, seed) }
+    pub(crate) fn new(policy: RetryPolicy, dialing: Dialing, seed: u64) -> Self {
+        let schedule = match dialing {
+            Dialing::OfAStart => Schedule::new(policy, seed),
+            Dialing::Patient => Schedule::patient(policy, seed),
+        };
+        Self { started: Instant::now(), policy, ticket: None, schedule }
     }
 
     /// Takes up the appointment of an earlier life, and tells how long to wait for it.
@@ -63,7 +76,7 @@ impl Course {
     }
 
     /// What the schedule makes of it; the error where nothing can follow.
-    pub(crate) fn setback(&mut self, undecided: &Undecided) -> Result<Setback, AuthorizeError> {
+    pub(crate) fn setback(&mut self, undecided: &Undecided) -> Result<Setback, CallError> {
         let failure = match undecided {
             // Counted from the sending, so that the way of the answer and what was done since makes nobody late.
             Undecided::Deferred { sent, delay } => {
@@ -74,11 +87,15 @@ impl Course {
         match (failure.kind, failure.retry_after) {
             (FailureKind::Unauthenticated, _) => {
                 self.schedule.answered();
-                Err(AuthorizeError::Unauthenticated(self.ended(failure.reason.clone(), None)))
+                Err(CallError::Unauthenticated(self.ended(failure.reason.clone(), None)))
+            }
+            (FailureKind::Superseded, _) => {
+                self.schedule.answered();
+                Err(CallError::Superseded(self.ended(failure.reason.clone(), None)))
             }
             (FailureKind::Misconfigured, _) => {
                 self.schedule.answered();
-                Err(AuthorizeError::Misconfigured(self.ended(failure.reason.clone(), None)))
+                Err(CallError::Misconfigured(self.ended(failure.reason.clone(), None)))
             }
             (FailureKind::Unreached, _) => Ok(Setback::Unreached),
             (FailureKind::Unavailable | FailureKind::Throttled, Some(told)) => Ok(Setback::Pushback(told)),
@@ -116,20 +133,21 @@ impl Course {
         Ended { reason, calls: self.schedule.calls(), elapsed: self.elapsed(), bound }
     }
 
-    pub(crate) fn gave_up(&self, undecided: Undecided, bound: GiveUp) -> AuthorizeError {
+    pub(crate) fn gave_up(&self, undecided: Undecided, bound: GiveUp) -> CallError {
         let failure = match undecided {
             Undecided::Deferred { delay, .. } => {
                 let reason = format!("a turn is booked in {:.1} s", delay.as_secs_f64());
-                return AuthorizeError::Throttled(self.ended(reason, Some(bound)));
+                return CallError::Throttled(self.ended(reason, Some(bound)));
             }
             Undecided::Failed(failure) => failure,
         };
         let ended = self.ended(failure.reason, Some(bound));
         match failure.kind {
-            FailureKind::Throttled => AuthorizeError::Throttled(ended),
-            FailureKind::Unreached | FailureKind::Unavailable => AuthorizeError::Unavailable(ended),
-            FailureKind::Unauthenticated => AuthorizeError::Unauthenticated(ended),
-            FailureKind::Misconfigured => AuthorizeError::Misconfigured(ended),
+            FailureKind::Throttled => CallError::Throttled(ended),
+            FailureKind::Unreached | FailureKind::Unavailable => CallError::Unavailable(ended),
+            FailureKind::Unauthenticated => CallError::Unauthenticated(ended),
+            FailureKind::Superseded => CallError::Superseded(ended),
+            FailureKind::Misconfigured => CallError::Misconfigured(ended),
         }
     }
 }

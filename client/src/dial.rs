@@ -10,7 +10,7 @@ use std::{
 
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-use crate::{Endpoint, first_flight::FirstFlight};
+use crate::Endpoint;
 
 /// Most addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
@@ -49,7 +49,7 @@ impl DialTrace {
 }
 
 /// Connects to the first address of the endpoint that accepts.
-pub(crate) async fn dial(endpoint: &Endpoint, local: Option<IpAddr>) -> io::Result<FirstFlight<TcpStream>> {
+pub(crate) async fn dial(endpoint: &Endpoint, local: Option<IpAddr>) -> io::Result<TcpStream> {
     let addresses: Vec<SocketAddr> = match endpoint.host().parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, endpoint.port())],
         Err(_) => lookup_host((endpoint.host(), endpoint.port()))
@@ -65,7 +65,7 @@ pub(crate) async fn dial(endpoint: &Endpoint, local: Option<IpAddr>) -> io::Resu
     );
     for address in addresses {
         match connect(address, local).await {
-            Ok(stream) => return Ok(FirstFlight::new(stream)),
+            Ok(stream) => return Ok(stream),
             Err(error) => last = annotated(&error, &format!("{address} can't be reached")),
         }
     }

@@ -10,15 +10,26 @@ pub enum AuthorizeError {
     /// The gateway decided against it. Asking again helps only once the profile has changed.
     #[error("denied: {}", .0.explanation)]
     Denied(Denial),
+    /// There was no decision.
+    #[error(transparent)]
+    Failed(#[from] CallError),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
     /// A limit was spent to the end.
     #[error("throttled: {0}")]
     Throttled(Ended),
-    /// No gateway decided in time.
+    /// No gateway answered in time.
     #[error("unavailable: {0}")]
     Unavailable(Ended),
     /// The gateway does not know who calls.
     #[error("not authenticated: {0}")]
     Unauthenticated(Ended),
+    /// Another pod has the address now.
+    #[error("superseded: {0}")]
+    Superseded(Ended),
     /// The request, the settings or the caller's rights are wrong.
     #[error("misconfigured: {0}")]
     Misconfigured(Ended),
@@ -43,10 +54,7 @@ impl AuthorizeError {
     pub fn calls(&self) -> u32 {
         match self {
             Self::Denied(denial) => denial.calls,
-            Self::Throttled(ended)
-            | Self::Unavailable(ended)
-            | Self::Unauthenticated(ended)
-            | Self::Misconfigured(ended) => ended.calls,
+            Self::Failed(error) => error.ended().calls,
         }
     }
 
@@ -54,10 +62,7 @@ impl AuthorizeError {
     pub fn elapsed(&self) -> Duration {
         match self {
             Self::Denied(denial) => denial.elapsed,
-            Self::Throttled(ended)
-            | Self::Unavailable(ended)
-            | Self::Unauthenticated(ended)
-            | Self::Misconfigured(ended) => ended.elapsed,
+            Self::Failed(error) => error.ended().elapsed,
         }
     }
 
@@ -65,10 +70,20 @@ impl AuthorizeError {
     pub fn reason(&self) -> &str {
         match self {
             Self::Denied(denial) => &denial.explanation,
+            Self::Failed(error) => &error.ended().reason,
+        }
+    }
+}
+
+impl CallError {
+    /// How asking ended.
+    pub fn ended(&self) -> &Ended {
+        match self {
             Self::Throttled(ended)
             | Self::Unavailable(ended)
             | Self::Unauthenticated(ended)
-            | Self::Misconfigured(ended) => &ended.reason,
+            | Self::Superseded(ended)
+            | Self::Misconfigured(ended) => ended,
         }
     }
 }

@@ -11,6 +11,7 @@ mod endpoint;
 mod appointment;
 mod ask;
 mod config;
+mod renewal;
 mod retry;
 mod schedule;
 
@@ -18,6 +19,7 @@ mod answer;
 mod error;
 mod step;
 
+mod call;
 mod client;
 mod connection;
 mod course;
@@ -29,14 +31,18 @@ mod text;
 mod wire;
 
 pub use crate::{
-    answer::{Decision, Denial, DenialReason, Granted, Lease, Origin, Verdict},
+    answer::{
+        Decision, Denial, DenialReason, Explained, Granted, Holding, Lease, Origin, Release, Renewal, Ruling,
+        Verdict,
+    },
     appointment::{Appointment, Ticket},
-    ask::{Ask, AskFault, DESTINATIONS_MAX, Pod, StaticHost, Subject},
+    ask::{Ask, AskFault, DESTINATIONS_MAX, Pod, StaticHost, Subject, Tenure},
     client::Client,
     config::ClientConfig,
     destination::{Destination, DestinationError, Host, Protocol},
     endpoint::{Endpoint, EndpointError},
-    error::{AuthorizeError, Ended, Misconfigured},
+    error::{AuthorizeError, CallError, Ended, Misconfigured},
+    renewal::{Duty, News, RenewalSchedule},
     retry::{Appointments, Pace, RetryPolicy},
     schedule::{GiveUp, Next, Schedule, Setback, Why},
     step::{Answer, Failure, FailureKind, Step},

@@ -10,12 +10,14 @@ const UNREACHED_QUICK: Duration = Duration::from_secs(30);
 /// Shortest and longest delay between two dials in that while; the shortest holds ever after.
 const UNREACHED_DELAY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// The course of one [`Client::authorize`](crate::Client::authorize).
+/// The course of one request, such as [`Client::authorize`](crate::Client::authorize).
 ///
 /// It counts the calls and draws the delays; whoever drives it makes the calls and reads the clock.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     policy: RetryPolicy,
+    /// Until when dials are repeated quickly.
+    quick_until: Duration,
     jitter: Jitter,
     calls: u32,
     attempts: u32,
@@ -88,7 +90,21 @@ pub enum GiveUp {
 impl Schedule {
     /// A schedule before its first call, which is due at once. Equal seeds draw equal delays.
     pub fn new(policy: RetryPolicy, seed: u64) -> Self {
-        Self { policy, jitter: Jitter::new(seed), calls: 0, attempts: 0, slow_dials: 0, cause: Cause::Own }
+        Self {
+            policy,
+            quick_until: UNREACHED_QUICK,
+            jitter: Jitter::new(seed),
+            calls: 0,
+            attempts: 0,
+            slow_dials: 0,
+            cause: Cause::Own,
+        }
+    }
+
+    /// The same for whoever has been up for long: its network is there, so that a gateway which is not reached is
+    /// dialed at the policy's pace from the first time.
+    pub fn patient(policy: RetryPolicy, seed: u64) -> Self {
+        Self { quick_until: Duration::ZERO, ..Self::new(policy, seed) }
     }
 
     /// Takes up an appointment from an earlier life, due so long from now: the delay before the first call, which is
@@ -200,7 +216,7 @@ impl Schedule {
     fn redial_after(&mut self, elapsed: Duration) -> Duration {
         let (shortest, longest) = UNREACHED_DELAY;
         match self.policy.pace {
-            Pace::FullJitter { .. } if elapsed < UNREACHED_QUICK => self.jitter.between(shortest, longest),
+            Pace::FullJitter { .. } if elapsed < self.quick_until => self.jitter.between(shortest, longest),
             Pace::FullJitter { base, cap } => {
                 let ceiling = ceiling(base, cap, self.slow_dials);
                 self.slow_dials = self.slow_dials.saturating_add(1);

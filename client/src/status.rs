@@ -5,18 +5,41 @@ use std::error::Error;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::{Failure, FailureKind, text};
+use crate::{Failure, FailureKind, Renewal, text};
 
 /// Most field violations that a reason repeats.
 const VIOLATIONS_MAX: usize = 4;
 
+/// The `ErrorInfo.reason` for a pod whose address another one has.
+const POD_SUPERSEDED: &str = "POD_SUPERSEDED";
+/// That for a lease of which the policy leaves nothing: it is over, and asking anew tells why.
+const NO_LONGER_ALLOWED: &str = "NO_LONGER_ALLOWED";
+
 /// What a failed call means.
 pub(crate) fn failure(status: &Status) -> Failure {
     Failure {
-        kind: kind(status.code()),
+        kind: if told(status).as_deref() == Some(POD_SUPERSEDED) {
+            FailureKind::Superseded
+        } else {
+            kind(status.code())
+        },
         reason: text::shown(&reason(status)),
         retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
     }
+}
+
+/// The end of a lease that was to be renewed or given back, where the status tells of one.
+pub(crate) fn end_of_lease(status: &Status) -> Option<Renewal> {
+    match told(status).as_deref() {
+        Some(POD_SUPERSEDED) => Some(Renewal::Superseded),
+        Some(NO_LONGER_ALLOWED) => Some(Renewal::Gone),
+        Some(_) | None => (status.code() == Code::NotFound).then_some(Renewal::Gone),
+    }
+}
+
+/// The stable reason.
+fn told(status: &Status) -> Option<String> {
+    status.get_details_error_info().map(|info| info.reason)
 }
 
 fn kind(code: Code) -> FailureKind {
@@ -101,6 +124,15 @@ mod tests {
         let failure = failure(&Status::with_error_details(Code::InvalidArgument, "bad request", details));
         assert_eq!(failure.reason, "bad request; pod.uid: is empty; app: is empty");
         assert_eq!((failure.kind, failure.retry_after), (FailureKind::Misconfigured, None));
+    }
+
+    #[test]
+    fn a_pod_whose_address_another_has_is_told_apart() {
+        let details = ErrorDetails::with_error_info(POD_SUPERSEDED, "podgate.io", []);
+        let status = Status::with_error_details(Code::FailedPrecondition, "taken", details);
+        assert_eq!(failure(&status).kind, FailureKind::Superseded);
+        assert_eq!(end_of_lease(&status), Some(Renewal::Superseded));
+        assert_eq!(end_of_lease(&Status::failed_precondition("something else")), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{Endpoint, Ticket, Why};
 
-/// One step of [`Client::authorize`](crate::Client::authorize), told as it happens.
+/// One step of a request, such as [`Client::authorize`](crate::Client::authorize), told as it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Opens a connection.
@@ -32,7 +32,7 @@ pub enum Step {
     Waiting {
         /// For how long.
         delay: Duration,
-        /// Until when, counted from the start of `authorize`.
+        /// Until when, counted from the start of the request.
         until: Duration,
         /// On whose word.
         why: Why,
@@ -54,11 +54,13 @@ pub enum Answer {
         /// ([`Client::authorize_from`](crate::Client::authorize_from)).
         ticket: Ticket,
     },
-    /// There is no decision.
+    /// A renewal, a release or a question without effect has its answer.
+    Settled,
+    /// There is no answer.
     Failed(Failure),
 }
 
-/// Why there was no decision.
+/// Why there was no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What kind of failure.
@@ -80,6 +82,8 @@ pub enum FailureKind {
     Throttled,
     /// The gateway does not know who calls. Final.
     Unauthenticated,
+    /// Another pod has the address now. Final.
+    Superseded,
     /// The request or the gateway's address is wrong. Final.
     Misconfigured,
 }

@@ -6,8 +6,10 @@ use podgate_proto::v1;
 
 use crate::{
     Ask, Decision, DenialReason, Destination, Host, Lease, Origin, Pod, Protocol, StaticHost, Subject,
-    Ticket, Verdict, text,
+    Tenure, Ticket, Verdict, text,
 };
+
+pub(crate) mod lifecycle;
 
 /// What one answered call decided.
 #[derive(Debug, PartialEq)]
@@ -62,21 +64,30 @@ pub(crate) fn request(ask: &Ask, terms: Terms<'_>) -> v1::AuthorizeRequest {
         wait_budget: wait_budget.try_into().ok(),
         keeps_appointments,
         ticket: ticket.map(|ticket| ticket.as_bytes().to_vec()).unwrap_or_default(),
+        renews: match ask.tenure {
+            Tenure::Lasting => false,
+            Tenure::Renewed => true,
+        },
         ..v1::AuthorizeRequest::default()
     }
 }
 
 fn subject(subject: &Subject) -> v1::authorize_request::Subject {
-    match subject.clone() {
-        Subject::Pod(Pod { cluster, namespace, name, uid, service_account, node, addresses }) => {
-            let addresses = addresses.iter().map(ToString::to_string).collect();
-            let pod = v1::Pod { cluster, namespace, name, uid, service_account, node, addresses };
-            v1::authorize_request::Subject::Pod(pod)
-        }
-        Subject::StaticHost(StaticHost { cluster, name }) => {
-            v1::authorize_request::Subject::StaticHost(v1::StaticHost { cluster, name })
-        }
+    match subject {
+        Subject::Pod(pod) => v1::authorize_request::Subject::Pod(pod_of(pod)),
+        Subject::StaticHost(host) => v1::authorize_request::Subject::StaticHost(host_of(host)),
     }
+}
+
+fn pod_of(pod: &Pod) -> v1::Pod {
+    let Pod { cluster, namespace, name, uid, service_account, node, addresses } = pod.clone();
+    let addresses = addresses.iter().map(ToString::to_string).collect();
+    v1::Pod { cluster, namespace, name, uid, service_account, node, addresses }
+}
+
+fn host_of(host: &StaticHost) -> v1::StaticHost {
+    let StaticHost { cluster, name } = host.clone();
+    v1::StaticHost { cluster, name }
 }
 
 fn destination(destination: &Destination) -> v1::Destination {

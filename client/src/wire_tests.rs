@@ -15,6 +15,7 @@ fn ask(destinations: &[&str]) -> Ask {
             ..Pod::default()
         }),
         destinations: destinations.iter().map(|text| text.parse().unwrap()).collect(),
+        tenure: Tenure::Lasting,
     }
 }
 
@@ -72,6 +73,7 @@ fn who_ignores_appointments_has_nothing_booked() {
     let sent = request(&ask(&[]), Terms::Ignores);
     assert_eq!(sent.wait_budget, Some(prost_types::Duration { seconds: 0, nanos: 0 }));
     assert!(!sent.keeps_appointments && sent.ticket.is_empty());
+    assert!(request(&Ask { tenure: Tenure::Renewed, ..ask(&[]) }, Terms::Ignores).renews);
 }
 
 #[test]

@@ -118,6 +118,28 @@ def profile_faults(config_map):
                 yield f"{key}: a document is neither AppProfile nor CommonPorts of podgate.io/v1"
 
 
+# How long podgate-init waits for a grant unless told otherwise.
+INIT_WAIT_S = 540
+
+
+def sidecar_faults(container):
+    """A native sidecar gates what starts after it, and gives its lease back when the others have ended."""
+    if at(container, "args")[:1] != ["sidecar"]:
+        yield f"restartPolicy Always, but args {at(container, 'args') or []} do not begin with sidecar"
+    command = at(container, "startupProbe", "exec", "command")
+    if command != ["/podgate-init", "ready"]:
+        yield f"its startupProbe runs {command or 'nothing'}, expected /podgate-init ready"
+    patience_s = (at(container, "startupProbe", "periodSeconds") or 10) * (
+        at(container, "startupProbe", "failureThreshold") or 3
+    )
+    environment = {variable["name"]: variable.get("value") for variable in at(container, "env")}
+    wait_s = duration_s(environment.get("PODGATE_WAIT", f"{INIT_WAIT_S}s"))
+    if wait_s is None or patience_s <= wait_s:
+        yield f"its startupProbe gives up after {patience_s} s, and it waits for a grant for {wait_s} s"
+    if "preStop" in at(container, "lifecycle"):
+        yield "has a preStop hook, which runs while the other containers still drain"
+
+
 def client_faults(document, world):
     """An init container asks a Service that exists, as an app whose profile lists its service account."""
     profiles = [
@@ -131,6 +153,8 @@ def client_faults(document, world):
         if image_title(container) != INIT:
             continue
         where = f"container {container['name']}"
+        if container.get("restartPolicy") == "Always":
+            yield from (f"{where}: {fault}" for fault in sidecar_faults(container))
         environment = {variable["name"]: variable.get("value") for variable in at(container, "env")}
         endpoint = urlsplit(environment.get("PODGATE_ENDPOINT") or "")
         name, namespace, *rest = [*(endpoint.hostname or "").split("."), "", ""]

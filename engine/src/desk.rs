@@ -35,8 +35,8 @@ pub const PARK_MAX: Duration = Duration::from_secs(2);
 pub const PARK_SPARE: Duration = Duration::from_millis(100);
 /// How late a ticket may come and still be on time.
 pub const LATENESS: Duration = Duration::from_nanos(LATENESS_NS as u64);
-/// Time that a call must have left for anything to be booked for it: about one group commit.
-pub const REMAINING_MIN: Duration = Duration::from_millis(2);
+/// Time that a call must have left for anything to be booked for it: about a group commit, and the pause before it.
+pub const REMAINING_MIN: Duration = Duration::from_millis(5);
 
 /// What the desk is bounded by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,6 +27,11 @@ impl Destination {
     pub fn covers(&self, other: &Self) -> bool {
         self.protocol == other.protocol && self.ports.covers(other.ports) && self.host.covers(&other.host)
     }
+
+    /// Whether something lies inside both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.ports.overlaps(other.ports) && self.host.overlaps(&other.host)
+    }
 }
 
 impl fmt::Display for Destination {

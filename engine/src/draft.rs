@@ -102,3 +102,33 @@ pub struct LeaseDraft {
     /// `grace`
     pub grace: Option<Duration>,
 }
+
+/// A rate-limits document as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RateLimitsDraft {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `spec.domain`
+    pub domain: String,
+    /// `spec.descriptors`
+    pub descriptors: Vec<DescriptorDraft>,
+}
+
+/// A descriptor as written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DescriptorDraft {
+    /// `key`
+    pub key: String,
+    /// `value`
+    pub value: Option<String>,
+    /// `rate`
+    pub rate: Option<String>,
+    /// `burst`
+    pub burst: Option<u64>,
+    /// `shadow`
+    pub shadow: Option<String>,
+    /// `descriptors`
+    pub descriptors: Vec<DescriptorDraft>,
+}

@@ -37,6 +37,12 @@ impl HostPattern {
             | (Self::Network(_), Self::Name(_) | Self::Wildcard(_)) => false,
         }
     }
+
+    /// Whether some host is one of both. Suffixes and prefixes lie inside one another or apart, so that one covers the
+    /// other where they meet.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
 }
 
 fn is_below(name: &str, suffix: &str) -> bool {

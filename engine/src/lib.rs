@@ -27,12 +27,16 @@ pub mod quota;
 pub mod bucket;
 mod meter;
 
+pub mod rate_limiter;
+pub mod rate_limits;
+
 pub mod book;
 pub mod calendar;
 pub mod desk;
 pub mod ticket;
 
 pub mod grant;
+pub mod guard;
 pub mod lease;
 pub mod shared;
 

@@ -1,5 +1,7 @@
 //! The meter: a leaky level of actual admissions, which makes a bucket's bound hard whatever was booked.
 
+use std::time::Duration;
+
 use crate::{quota::Quota, time::Moment};
 
 /// How late a ticket may come and still be on time. So many seconds of the rate, and one more, are what admissions
@@ -26,9 +28,24 @@ impl Meter {
     /// more than a whole burst is expected, it is an empty level that has room: else those who do not come would keep
     /// everyone else out.
     pub(crate) fn has_room_at(&self, quota: Quota, beside: u32) -> Moment {
-        let wanted_ns =
-            quota.interval_ns() * i64::from(beside.min(quota.burst.get() - 1)) + quota.interval_ns();
+        self.has_room_for_at(quota, beside.min(quota.burst.get() - 1) + 1)
+    }
+
+    /// The first instant at which level + `hits` ≤ B, for at most B of them.
+    pub(crate) fn has_room_for_at(&self, quota: Quota, hits: u32) -> Moment {
+        let wanted_ns = quota.interval_ns() * i64::from(hits);
         self.empty_at.offset(wanted_ns.saturating_sub(quota.span_ns()))
+    }
+
+    /// How many there is room for now.
+    pub(crate) fn room(&self, quota: Quota, now: Moment) -> u32 {
+        let level_ns = self.empties_in(now).as_nanos() as i64;
+        u32::try_from((quota.span_ns() - level_ns) / quota.interval_ns()).unwrap_or(0)
+    }
+
+    /// How long until nothing is left of what was admitted.
+    pub(crate) fn empties_in(&self, now: Moment) -> Duration {
+        self.empty_at.since(now)
     }
 
     /// The first instant at which level + 1 ≤ B + 0.2·R + 1: from then on, who is on time has room.
@@ -37,7 +54,11 @@ impl Meter {
     }
 
     pub(crate) fn raise(&mut self, now: Moment, quota: Quota) {
-        self.empty_at = self.empty_at.max(now).offset(quota.interval_ns());
+        self.raise_by(now, quota, 1);
+    }
+
+    pub(crate) fn raise_by(&mut self, now: Moment, quota: Quota, hits: u32) {
+        self.empty_at = self.empty_at.max(now).offset(quota.interval_ns() * i64::from(hits));
     }
 
     /// Whether nothing is left of what was admitted.

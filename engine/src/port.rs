@@ -82,6 +82,11 @@ impl PortRange {
     pub fn covers(self, other: Self) -> bool {
         self.first <= other.first && other.last <= self.last
     }
+
+    /// Whether some port is one of both.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
 }
 
 impl fmt::Display for PortRange {

@@ -14,10 +14,14 @@ pub struct Rate {
     unit: RateUnit,
 }
 
+/// What a rate counts by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum RateUnit {
+pub enum RateUnit {
+    /// `/s`
     Second,
+    /// `/m`
     Minute,
+    /// `/h`
     Hour,
 }
 
@@ -35,6 +39,16 @@ impl Rate {
     /// `count` in each second.
     pub fn per_second(count: NonZeroU32) -> Self {
         Self { count, unit: RateUnit::Second }
+    }
+
+    /// How many in each unit.
+    pub fn count(self) -> NonZeroU32 {
+        self.count
+    }
+
+    /// The unit.
+    pub fn unit(self) -> RateUnit {
+        self.unit
     }
 
     /// T = 1/R, rounded up to a nanosecond so that rounding never adds to the rate.

@@ -5,10 +5,14 @@ use std::{collections::BTreeMap, ffi::OsString};
 use lexopt::{Arg, Parser};
 
 use crate::{
+    command::Command,
     fault::{Fault, nearest, quoted},
     flags::{self, Flag, Takes},
+    narration::Narrator,
 };
 
+/// Most edits between a misspelt command and the one that is suggested.
+const COMMAND_DISTANCE_MAX: usize = 2;
 /// Most edits between a misspelt flag and the one that is suggested.
 const FLAG_DISTANCE_MAX: usize = 3;
 /// The same for variables, of which strange ones are no fault: the gateway's, or the kubelet's.
@@ -25,6 +29,7 @@ pub(crate) struct Given {
 /// What the program was told.
 #[derive(Debug, Default)]
 pub(crate) struct Arguments {
+    pub(crate) command: Command,
     values: BTreeMap<&'static str, Vec<Given>>,
     /// The downward API's variables, and all others that are valid.
     variables: BTreeMap<String, String>,
@@ -43,8 +48,9 @@ pub(crate) enum Page {
 
 impl Arguments {
     /// Sorts arguments and variables. An empty variable counts as absent.
-    pub(crate) fn collect(args: Vec<OsString>, vars: Vec<(OsString, OsString)>) -> Self {
+    pub(crate) fn collect(mut args: Vec<OsString>, vars: Vec<(OsString, OsString)>) -> Self {
         let mut arguments = Self::default();
+        arguments.read_command(&mut args);
         arguments.read_args(args);
         arguments.read_variables(vars);
         arguments
@@ -60,6 +66,18 @@ impl Arguments {
         self.given(flag).first()
     }
 
+    /// The app as it was named, if it was, for whoever can't use it any further.
+    pub(crate) fn app(&self) -> &str {
+        self.one(flags::APP).map_or("", |given| given.value.as_str())
+    }
+
+    /// Says which variables mean nothing.
+    pub(crate) fn tell_ignored(&self, narrator: &mut Narrator<'_>) {
+        for name in &self.ignored {
+            narrator.say(&format!("{name} is no variable of podgate-init and means nothing here"));
+        }
+    }
+
     /// A variable of the downward API.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
@@ -67,6 +85,19 @@ impl Arguments {
 
     fn fault(&mut self, source: impl Into<String>, what: impl Into<String>) {
         self.faults.push(Fault::new(source, what));
+    }
+
+    /// Takes the command off the arguments. A first argument that is none and no flag is taken off too, with its fault.
+    fn read_command(&mut self, args: &mut Vec<OsString>) {
+        let Some(first) = args.first().and_then(|first| first.to_str()) else { return };
+        if let Some(command) = Command::named(first) {
+            self.command = command;
+        } else if let Some(nearest) = nearest(first, Command::names(), COMMAND_DISTANCE_MAX) {
+            self.fault(quoted(first), format!("is no command; did you mean {nearest}?"));
+        } else {
+            return;
+        }
+        args.remove(0);
     }
 
     fn read_args(&mut self, args: Vec<OsString>) {
@@ -138,6 +169,9 @@ impl Arguments {
         };
         match value.map(OsString::into_string) {
             None => self.fault(source, "has no value; expected one after it"),
+            Some(_) if !flag.is_of(self.command) => {
+                self.fault(source, format!("means nothing to {}", self.command.called()));
+            }
             Some(Err(raw)) => self.fault(source, not_utf8(&raw)),
             Some(Ok(value)) if value.is_empty() => self.fault(source, "is empty; expected a value"),
             Some(Ok(value)) => {
@@ -159,6 +193,10 @@ impl Arguments {
             let ours = flag.is_some() || crate::identity::VARIABLES.contains(&name.as_str());
             if !ours {
                 self.read_strange_variable(name);
+                continue;
+            }
+            // A container's variables are for all commands that run in it.
+            if flag.is_some_and(|flag| !flag.is_of(self.command)) {
                 continue;
             }
             match value.into_string() {

@@ -1,11 +1,18 @@
 //! The program's exit codes: a contract, documented in `docs/init-container.md`.
 
+use podgate_client::CallError;
+
+use crate::Signal;
+
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// The grant is given. Also: no gateway was reached and `--on-unavailable continue` was set; help was shown.
+    /// The grant is given. Also: no gateway was reached and `--on-unavailable continue` was set; help was shown; a
+    /// sidecar was told to end, a sidecar is ready, a grant is given back, a check found everything allowed.
     Granted = 0,
+    /// There is no sidecar that says that the pod may start.
+    NotReady = 1,
     /// A flag, a variable or a file is wrong, or the gateway refuses the request as such.
     Misconfigured = 2,
     /// The gateway decided against it.
@@ -16,6 +23,8 @@ pub enum ExitCode {
     Unavailable = 12,
     /// The gateway does not know who calls.
     Unauthenticated = 13,
+    /// Another pod has the address now.
+    Superseded = 14,
     /// SIGINT came first: 128 + 2, as shells have it.
     Interrupted = 130,
     /// SIGTERM came first: 128 + 15, as shells have it.
@@ -23,6 +32,25 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
+    /// That of a call that had no answer.
+    pub(crate) fn without_answer(error: &CallError) -> Self {
+        match error {
+            CallError::Throttled(_) => Self::Throttled,
+            CallError::Unavailable(_) => Self::Unavailable,
+            CallError::Unauthenticated(_) => Self::Unauthenticated,
+            CallError::Superseded(_) => Self::Superseded,
+            CallError::Misconfigured(_) => Self::Misconfigured,
+        }
+    }
+
+    /// That of a run that a signal ended before it was done.
+    pub(crate) fn signalled(signal: Signal) -> Self {
+        match signal {
+            Signal::Terminate => Self::Terminated,
+            Signal::Interrupt => Self::Interrupted,
+        }
+    }
+
     /// The number that the process ends with.
     pub fn code(self) -> u8 {
         self as u8
@@ -38,7 +66,8 @@ impl From<ExitCode> for std::process::ExitCode {
 #[cfg(test)]
 mod tests {
     use super::ExitCode::{
-        Denied, Granted, Interrupted, Misconfigured, Terminated, Throttled, Unauthenticated, Unavailable,
+        Denied, Granted, Interrupted, Misconfigured, NotReady, Superseded, Terminated, Throttled,
+        Unauthenticated, Unavailable,
     };
 
     #[test]
@@ -46,11 +75,13 @@ mod tests {
         let page = include_str!("../../docs/init-container.md");
         for (code, number) in [
             (Granted, 0),
+            (NotReady, 1),
             (Misconfigured, 2),
             (Denied, 10),
             (Throttled, 11),
             (Unavailable, 12),
             (Unauthenticated, 13),
+            (Superseded, 14),
             (Interrupted, 130),
             (Terminated, 143),
         ] {

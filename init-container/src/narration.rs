@@ -6,7 +6,8 @@ use std::{
 };
 
 use podgate_client::{
-    Answer, AuthorizeError, Decision, Failure, FailureKind, GiveUp, Granted, Origin, Step, Verdict, Why,
+    Answer, AuthorizeError, CallError, Decision, Explained, Failure, FailureKind, GiveUp, Granted, Lease,
+    Origin, Ruling, Step, Verdict, Why,
 };
 
 use crate::{
@@ -21,11 +22,33 @@ pub(crate) struct Narrator<'a> {
     now: &'a dyn Fn() -> SystemTime,
     /// Calls begun so far.
     pub(crate) calls: u32,
+    telling: Telling,
+}
+
+/// How much is said of the steps of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Telling {
+    /// Each.
+    Each,
+    /// A turn that is booked, and the first failure: what is done every few minutes for days is no news.
+    News,
+    /// A turn that is booked: the first failure is told.
+    Turns,
 }
 
 impl<'a> Narrator<'a> {
     pub(crate) fn new(out: &'a mut dyn Write, now: &'a dyn Fn() -> SystemTime) -> Self {
-        Self { out, now, calls: 0 }
+        Self { out, now, calls: 0, telling: Telling::Each }
+    }
+
+    /// Says each step of the requests that follow.
+    pub(crate) fn tell_each_step(&mut self) {
+        self.telling = Telling::Each;
+    }
+
+    /// Says of the next request's steps what is news, and nothing of the others.
+    pub(crate) fn tell_news(&mut self) {
+        self.telling = Telling::News;
     }
 
     pub(crate) fn now(&self) -> SystemTime {
@@ -44,9 +67,9 @@ impl<'a> Narrator<'a> {
     }
 
     /// What is asked for, of whom, and for how long.
-    pub(crate) fn opening(&mut self, settings: &Settings) {
+    pub(crate) fn opening(&mut self, settings: &Settings, deed: &str) {
         let ask = &settings.ask;
-        self.say(&format!("podgate-init {}: {} asks as app {}", version(), named(&ask.subject), ask.app));
+        self.say(&format!("podgate-init {}: {} {deed} {}", version(), named(&ask.subject), ask.app));
         if ask.destinations.is_empty() {
             self.say("it asks for all that the app's profile allows");
         } else {
@@ -71,16 +94,35 @@ impl<'a> Narrator<'a> {
 
     /// One step of the client.
     pub(crate) fn step(&mut self, step: &Step) {
+        if let Step::Calling { call, .. } = step {
+            self.calls = *call;
+        }
+        let is_turn = matches!(
+            step,
+            Step::Answered { answer: Answer::Deferred { .. }, .. }
+                | Step::Waiting { why: Why::Appointment, .. }
+        );
+        let is_failure = matches!(step, Step::Answered { answer: Answer::Failed(_), .. });
+        match self.telling {
+            Telling::Each => self.tell(step),
+            Telling::News if is_failure => {
+                self.telling = Telling::Turns;
+                self.tell(step);
+            }
+            Telling::News | Telling::Turns if is_turn => self.tell(step),
+            Telling::News | Telling::Turns => {}
+        }
+    }
+
+    fn tell(&mut self, step: &Step) {
         match step {
             Step::Connecting { endpoint } => self.say(&format!("connecting to {endpoint}")),
-            Step::Calling { endpoint, call, .. } => {
-                self.calls = *call;
-                self.say(&format!("call {call}: asking {endpoint}"));
-            }
+            Step::Calling { endpoint, call, .. } => self.say(&format!("call {call}: asking {endpoint}")),
             Step::Answered { latency, answer } => {
                 let word = match answer {
                     Answer::Granted => "granted".to_owned(),
                     Answer::Denied => "denied".to_owned(),
+                    Answer::Settled => "answered".to_owned(),
                     Answer::Deferred { delay, .. } => format!("a turn is booked in {}", spoken(*delay)),
                     Answer::Failed(failure) => failed(failure),
                 };
@@ -110,13 +152,33 @@ impl<'a> Narrator<'a> {
 
     /// Why there is no grant.
     pub(crate) fn refused(&mut self, error: &AuthorizeError, wait: Duration) {
-        let line = without_grant(error, wait);
-        if let AuthorizeError::Denied(denial) = error {
-            self.say(&format!("denied: {line}"));
-            self.decisions(&denial.decisions);
-        } else {
-            self.say(&line);
+        match error {
+            AuthorizeError::Denied(denial) => {
+                self.say(&format!("denied: {}", denial.explanation));
+                self.decisions(&denial.decisions);
+            }
+            AuthorizeError::Failed(error) => self.say(&without_answer(error, wait)),
         }
+    }
+
+    /// What would be decided.
+    pub(crate) fn explained(&mut self, explained: &Explained) {
+        match explained.ruling {
+            Ruling::Allowed => self.say(&format!("would be allowed: {}", explained.explanation)),
+            Ruling::Denied(reason) => {
+                self.say(&format!("would be denied: {}, {reason}", explained.explanation));
+            }
+        }
+        self.decisions(&explained.decisions);
+    }
+
+    /// That a lease goes on.
+    pub(crate) fn renewed(&mut self, lease: &Lease) {
+        let mut line = format!("grant {} is renewed", lease.grant_id);
+        if let Some(expires_at) = lease.expires_at {
+            line.extend([", until ", &utc::rfc3339(expires_at)]);
+        }
+        self.say(&line);
     }
 
     fn decisions(&mut self, decisions: &[Decision]) {
@@ -161,13 +223,22 @@ pub(crate) fn summary(granted: &Granted) -> String {
 
 /// In one line why there is no grant, and what ended it.
 pub(crate) fn without_grant(error: &AuthorizeError, wait: Duration) -> String {
-    let (word, ended) = match error {
-        AuthorizeError::Denied(denial) => return denial.explanation.clone(),
-        AuthorizeError::Throttled(ended) => ("throttled", ended),
-        AuthorizeError::Unavailable(ended) => ("unavailable", ended),
-        AuthorizeError::Unauthenticated(ended) => ("not authenticated", ended),
-        AuthorizeError::Misconfigured(ended) => ("misconfigured", ended),
+    match error {
+        AuthorizeError::Denied(denial) => denial.explanation.clone(),
+        AuthorizeError::Failed(error) => without_answer(error, wait),
+    }
+}
+
+/// In one line why there is no answer, and what ended it.
+pub(crate) fn without_answer(error: &CallError, wait: Duration) -> String {
+    let word = match error {
+        CallError::Throttled(_) => "throttled",
+        CallError::Unavailable(_) => "unavailable",
+        CallError::Unauthenticated(_) => "not authenticated",
+        CallError::Superseded(_) => "superseded",
+        CallError::Misconfigured(_) => "misconfigured",
     };
+    let ended = error.ended();
     let bound = match ended.bound {
         None => String::new(),
         Some(GiveUp::Budget) => format!("; the wait of {} leaves no time for another call", spoken(wait)),
@@ -186,6 +257,7 @@ fn failed(failure: &Failure) -> String {
         FailureKind::Unavailable => "no decision",
         FailureKind::Throttled => "throttled",
         FailureKind::Unauthenticated => "not authenticated",
+        FailureKind::Superseded => "superseded",
         FailureKind::Misconfigured => "refused",
     };
     format!("{word}: {}", failure.reason)
@@ -236,6 +308,7 @@ mod tests {
             },
             waiting(Why::Appointment),
             failure(FailureKind::Unauthenticated),
+            failure(FailureKind::Superseded),
             failure(FailureKind::Misconfigured),
             Step::Answered { latency: Duration::from_secs(2), answer: Answer::Granted },
             Step::Answered { latency: Duration::from_secs(2), answer: Answer::Denied },
@@ -257,6 +330,7 @@ mod tests {
 12:00:00Z a turn is booked in 12.3s (12ms)
 12:00:00Z waiting 3.2s, until 12:00:03Z: comes back for its turn then
 12:00:00Z not authenticated: because (12ms)
+12:00:00Z superseded: because (12ms)
 12:00:00Z refused: because (12ms)
 12:00:00Z granted (2s)
 12:00:00Z denied (2s)
@@ -265,14 +339,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_news_is_not_told() {
+        let mut out = Vec::new();
+        let now = || UNIX_EPOCH;
+        let mut narrator = Narrator::new(&mut out, &now);
+        let endpoint = || "http://gateway:7420".parse().unwrap();
+        let latency = Duration::from_millis(12);
+        let failed = || {
+            let (kind, reason) = (FailureKind::Unreached, "because".to_owned());
+            let failure = Failure { kind, reason, retry_after: None };
+            Step::Answered { latency, answer: Answer::Failed(failure) }
+        };
+        for round in 0..2 {
+            narrator.tell_news();
+            for step in [
+                Step::Connecting { endpoint: endpoint() },
+                failed(),
+                Step::Waiting { delay: latency, until: latency, why: Why::Unreached },
+                failed(),
+                Step::Calling { endpoint: endpoint(), call: 7 + round, attempt: 1 },
+                Step::Waiting { delay: latency, until: latency, why: Why::Appointment },
+                Step::Answered { latency, answer: Answer::Settled },
+            ] {
+                narrator.step(&step);
+            }
+        }
+        assert_eq!(narrator.calls, 8);
+        let round = "00:00:00Z not reached: because (12ms)\n\
+                     00:00:00Z waiting 12ms, until 00:00:00Z: comes back for its turn then\n";
+        assert_eq!(String::from_utf8(out).unwrap(), round.repeat(2));
+    }
+
+    #[test]
     fn every_bound_is_explained() {
         let ended = |bound| {
-            AuthorizeError::Throttled(Ended {
+            AuthorizeError::Failed(CallError::Throttled(Ended {
                 reason: "the rate is spent [APP_RATE]".to_owned(),
                 calls: 2,
                 elapsed: Duration::from_secs(5),
                 bound,
-            })
+            }))
         };
         let wait = Duration::from_mins(9);
         for (bound, line) in [

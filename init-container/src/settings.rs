@@ -1,16 +1,21 @@
 //! The settings of a run, parsed whole: every fault is found before anything is asked.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use podgate_client::{Ask, Client, ClientConfig, Endpoint, Misconfigured, RetryPolicy, Subject};
+use podgate_client::{Ask, Client, ClientConfig, Endpoint, Misconfigured, RetryPolicy, Subject, Tenure};
 
 use crate::{
     arguments::{Arguments, Given},
+    command::Command,
     destinations, duration,
     fault::{Fault, quoted},
     flags::{self, Flag},
     grant_file::GrantFile,
     identity,
+    ready_file::ReadyFile,
     termination::TerminationLog,
     ticket_file::TicketFile,
 };
@@ -21,9 +26,12 @@ const DEFAULT_ENDPOINT: &str = "http://127.0.0.1:7420";
 const ENDPOINTS_MAX: usize = 16;
 /// Bounds of the wait and of its parts.
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_hours(24));
+const RELEASE_WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_mins(5));
+/// Well within a pod's grace, of which the main containers may have left little.
+const RELEASE_WAIT_DEFAULT: Duration = Duration::from_secs(5);
 const TIMEOUT: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mins(5));
 
-/// What a run needs.
+/// What a run that asks needs.
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) ask: Ask,
@@ -33,6 +41,24 @@ pub(crate) struct Settings {
     pub(crate) grant_file: Option<GrantFile>,
     pub(crate) ticket_file: Option<TicketFile>,
     pub(crate) on_unavailable: OnUnavailable,
+}
+
+/// What a sidecar needs.
+#[derive(Debug)]
+pub(crate) struct SidecarSettings {
+    pub(crate) asking: Settings,
+    pub(crate) ready_file: Option<ReadyFile>,
+    pub(crate) release_wait: Duration,
+    /// Draws the delays between renewals.
+    pub(crate) seed: u64,
+}
+
+/// What giving a grant back needs.
+#[derive(Debug)]
+pub(crate) struct ReleaseSettings {
+    pub(crate) client: Client,
+    pub(crate) grant_file: GrantFile,
+    pub(crate) release_wait: Duration,
 }
 
 /// What it means for the pod that no gateway decides.
@@ -52,48 +78,85 @@ pub(crate) fn termination_log(arguments: &Arguments) -> TerminationLog {
     }
 }
 
-/// Parses everything; all faults at once.
+/// Parses everything of a run that asks; all faults at once.
 pub(crate) fn parse(arguments: &Arguments, seed: u64) -> Result<Settings, Vec<Fault>> {
     let mut faults = arguments.faults.clone();
-    let ask = ask(arguments, &mut faults);
-    let endpoints = endpoints(arguments, &mut faults);
+    asking(arguments, seed, &mut faults).filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// Parses everything of a sidecar; all faults at once.
+pub(crate) fn parse_sidecar(arguments: &Arguments, seed: u64) -> Result<SidecarSettings, Vec<Fault>> {
+    let mut faults = arguments.faults.clone();
+    let asking = asking(arguments, seed, &mut faults);
+    let grant_file = asking.as_ref().and_then(|asking| asking.grant_file.as_ref());
+    let ready_file = ready_file(arguments, grant_file.map(GrantFile::path), &mut faults);
+    let release_wait = release_wait(arguments, &mut faults);
+    let settings = asking.map(|asking| SidecarSettings { asking, ready_file, release_wait, seed });
+    settings.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// Parses everything of giving a grant back; all faults at once.
+pub(crate) fn parse_release(arguments: &Arguments, seed: u64) -> Result<ReleaseSettings, Vec<Fault>> {
+    let mut faults = arguments.faults.clone();
+    let config = client_config(arguments, RetryPolicy::default(), &mut faults);
+    let release_wait = release_wait(arguments, &mut faults);
+    let grant_file = match arguments.one(flags::GRANT_FILE) {
+        None => {
+            missing(flags::GRANT_FILE, "the file that the grant is written in", &mut faults);
+            None
+        }
+        Some(given) => usable(GrantFile::at(PathBuf::from(&given.value)), given, &mut faults),
+    };
+    let client = client(&config, seed, &mut faults);
+    let settings = client.zip(grant_file);
+    let settings = settings.map(|(client, grant_file)| ReleaseSettings { client, grant_file, release_wait });
+    settings.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+/// Parses where a sidecar says that it is ready; all faults at once.
+pub(crate) fn parse_ready(arguments: &Arguments) -> Result<ReadyFile, Vec<Fault>> {
+    let mut faults = arguments.faults.clone();
+    let grant_file = arguments.one(flags::GRANT_FILE).map(|given| PathBuf::from(&given.value));
+    let file = ready_file(arguments, grant_file.as_deref(), &mut faults);
+    if file.is_none() && faults.is_empty() {
+        missing(flags::READY_FILE, "the file that the sidecar was told", &mut faults);
+    }
+    file.filter(|_| faults.is_empty()).ok_or(faults)
+}
+
+fn asking(arguments: &Arguments, seed: u64, faults: &mut Vec<Fault>) -> Option<Settings> {
+    let ask = ask(arguments, faults);
     let retry = RetryPolicy::default();
-    let defaults = ClientConfig::new(endpoints);
-    let wait = span(arguments, flags::WAIT, WAIT, retry.budget, &mut faults);
-    let config = ClientConfig {
+    let wait = span(arguments, flags::WAIT, WAIT, retry.budget, faults);
+    let config = client_config(arguments, RetryPolicy { budget: wait, ..retry }, faults);
+    let on_unavailable = on_unavailable(arguments, faults);
+    let grant_file = grant_file(arguments, faults);
+    let ticket_file = ticket_file(arguments, grant_file.as_ref(), faults);
+    let client = client(&config, seed, faults)?;
+    let endpoints = config.endpoints;
+    Some(Settings { ask, client, endpoints, wait, grant_file, ticket_file, on_unavailable })
+}
+
+fn client_config(arguments: &Arguments, retry: RetryPolicy, faults: &mut Vec<Fault>) -> ClientConfig {
+    let defaults = ClientConfig::new(endpoints(arguments, faults));
+    ClientConfig {
         ca_file: arguments.one(flags::CA_FILE).map(|given| PathBuf::from(&given.value)),
         server_name: arguments.one(flags::SERVER_NAME).map(|given| given.value.clone()),
-        connect_timeout: span(
-            arguments,
-            flags::CONNECT_TIMEOUT,
-            TIMEOUT,
-            defaults.connect_timeout,
-            &mut faults,
-        ),
-        call_timeout: span(arguments, flags::CALL_TIMEOUT, TIMEOUT, defaults.call_timeout, &mut faults),
-        retry: RetryPolicy { budget: wait, ..retry },
+        connect_timeout: span(arguments, flags::CONNECT_TIMEOUT, TIMEOUT, defaults.connect_timeout, faults),
+        call_timeout: span(arguments, flags::CALL_TIMEOUT, TIMEOUT, defaults.call_timeout, faults),
+        retry,
         ..defaults
-    };
-    let on_unavailable = on_unavailable(arguments, &mut faults);
-    let grant_file = grant_file(arguments, &mut faults);
-    let ticket_file = ticket_file(arguments, grant_file.as_ref(), &mut faults);
-    let client = client(&config, seed, &mut faults);
-    match client {
-        Some(client) if faults.is_empty() => {
-            let endpoints = config.endpoints;
-            Ok(Settings { ask, client, endpoints, wait, grant_file, ticket_file, on_unavailable })
-        }
-        _ => Err(faults),
     }
+}
+
+fn release_wait(arguments: &Arguments, faults: &mut Vec<Fault>) -> Duration {
+    span(arguments, flags::RELEASE_WAIT, RELEASE_WAIT, RELEASE_WAIT_DEFAULT, faults)
 }
 
 fn ask(arguments: &Arguments, faults: &mut Vec<Fault>) -> Ask {
     let app = arguments.one(flags::APP).map(|given| given.value.clone());
-    if app.is_none() && !faults.iter().any(|fault| fault.source == "--app" || fault.source == "PODGATE_APP") {
-        faults.push(Fault::new(
-            "--app",
-            "is missing; expected the name of the app's profile (or set PODGATE_APP)",
-        ));
+    if app.is_none() {
+        missing(flags::APP, "the name of the app's profile", faults);
     }
     let cluster = arguments.one(flags::CLUSTER).map(|given| given.value.clone()).unwrap_or_default();
     let subject = if static_host(arguments, faults) {
@@ -102,7 +165,11 @@ fn ask(arguments: &Arguments, faults: &mut Vec<Fault>) -> Ask {
         identity::pod(arguments, cluster, faults)
     };
     let destinations = destinations::read(arguments, faults);
-    let ask = Ask { app: app.unwrap_or_default(), subject, destinations };
+    let tenure = match arguments.command {
+        Command::Sidecar => Tenure::Renewed,
+        Command::Init | Command::Check | Command::Ready | Command::Release => Tenure::Lasting,
+    };
+    let ask = Ask { app: app.unwrap_or_default(), subject, destinations, tenure };
     for fault in ask.faults() {
         let source = source_of(fault.field, arguments);
         // What is missing has been said in better words.
@@ -111,6 +178,15 @@ fn ask(arguments: &Arguments, faults: &mut Vec<Fault>) -> Ask {
         }
     }
     ask
+}
+
+/// Says that a setting is not there, unless it is there and has its fault already.
+fn missing(flag: Flag, expected: &str, faults: &mut Vec<Fault>) {
+    let source = format!("--{}", flag.name);
+    if !faults.iter().any(|fault| fault.source == source || fault.source == flag.variable) {
+        faults
+            .push(Fault::new(source, format!("is missing; expected {expected} (or set {})", flag.variable)));
+    }
 }
 
 /// The flag or variable behind a field of the request.
@@ -231,6 +307,41 @@ fn grant_file(arguments: &Arguments, faults: &mut Vec<Fault>) -> Option<GrantFil
     }
 }
 
+/// As the ticket file, it is beside the grant file unless it is named.
+fn ready_file(
+    arguments: &Arguments,
+    grant_file: Option<&Path>,
+    faults: &mut Vec<Fault>,
+) -> Option<ReadyFile> {
+    let given = match (arguments.one(flags::READY_FILE), grant_file) {
+        (Some(given), _) => given.clone(),
+        (None, Some(grant)) => Given {
+            source: "--ready-file".to_owned(),
+            value: ReadyFile::beside(grant).to_string_lossy().into_owned(),
+        },
+        (None, None) => return None,
+    };
+    if grant_file == Some(Path::new(&given.value)) {
+        let shown = quoted(&given.value);
+        faults
+            .push(Fault::new(given.source, format!("{shown} is the grant file; expected a file of its own")));
+        return None;
+    }
+    usable(ReadyFile::at(PathBuf::from(&given.value)), &given, faults)
+}
+
+/// The place, or the fault that it is none.
+fn usable<T>(place: std::io::Result<T>, given: &Given, faults: &mut Vec<Fault>) -> Option<T> {
+    match place {
+        Ok(place) => Some(place),
+        Err(error) => {
+            let shown = quoted(&given.value);
+            faults.push(Fault::new(&given.source, format!("{shown} can't be used: {error}")));
+            None
+        }
+    }
+}
+
 /// The place is not tried: whether an appointment can be kept there is nothing to fail for.
 fn ticket_file(
     arguments: &Arguments,
@@ -294,117 +405,5 @@ pub(crate) fn named(subject: &Subject) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const POD: [(&str, &str); 3] =
-        [("POD_UID", "u-1"), ("POD_NAMESPACE", "hotel"), ("POD_SERVICE_ACCOUNT", "order")];
-
-    fn settings(args: &[&str], vars: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
-        let vars = POD.iter().chain(vars).map(|(name, value)| (name.into(), value.into())).collect();
-        parse(&Arguments::collect(args.iter().map(Into::into).collect(), vars), 1)
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect())
-    }
-
-    #[test]
-    fn little_has_to_be_said() {
-        let settings = settings(&["--app", "hotel-order"], &[]).unwrap();
-        assert_eq!(settings.wait, Duration::from_mins(9));
-        assert_eq!(settings.endpoints, ["http://127.0.0.1:7420".parse().unwrap()]);
-        assert_eq!((settings.on_unavailable, settings.grant_file.is_none()), (OnUnavailable::Fail, true));
-        assert_eq!(named(&settings.ask.subject), "pod hotel/(unnamed), uid u-1");
-    }
-
-    #[test]
-    fn several_gateways_may_be_named() {
-        let args = ["--endpoint", "http://a, https://b:1", "--endpoint", "http://a:7420"];
-        let mut faults = Vec::new();
-        let arguments = Arguments::collect(args.iter().map(Into::into).collect(), Vec::new());
-        let named = endpoints(&arguments, &mut faults);
-        assert_eq!(named, ["http://a".parse().unwrap(), "https://b:1".parse().unwrap()]);
-        assert_eq!(faults, []);
-    }
-
-    #[test]
-    fn every_fault_is_found_at_once() {
-        let vars = [
-            ("PODGATE_WAIT", "9 minutes"),
-            ("PODGATE_CLUSTER", "bj 1"),
-            ("PODGATE_STATIC_HOST", "yes"),
-            ("PODGATE_ENDPOINT", "gateway:7420,http://x:0"),
-        ];
-        let args = [
-            "--connect-timeout=1h",
-            "--on-unavailable=ignore",
-            "--grant-file=/nonexistent/grant.json",
-            "--destination=mysql",
-        ];
-        assert_eq!(
-            settings(&args, &vars).unwrap_err(),
-            [
-                "--app: is missing; expected the name of the app's profile (or set PODGATE_APP)",
-                "PODGATE_STATIC_HOST: \"yes\" is neither true nor false",
-                "--destination: \"mysql\" is not a destination: the port is missing; \
-                 expected host:port[-last][/tcp|udp]",
-                "PODGATE_CLUSTER: is \"bj 1\", but consists of letters, digits, '-', '_' and '.' only",
-                "PODGATE_ENDPOINT: \"gateway:7420\" is not an endpoint: the scheme is missing; \
-                 expected http://host:port or https://host:port",
-                "PODGATE_ENDPOINT: \"http://x:0\" is not an endpoint: the port is not between 1 and 65535; \
-                 expected http://host:port or https://host:port",
-                "PODGATE_WAIT: \"9 minutes\" is not a span; expected such as 90s, 9m, 1h30m or 500ms",
-                "--connect-timeout: \"1h\" is out of bounds; expected 10ms to 5m",
-                "--on-unavailable: \"ignore\" is unknown; expected fail or continue",
-                "--grant-file: \"/nonexistent/grant.json\" can't be written: No such file or directory (os error 2)",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_ticket_is_kept_beside_the_grant_unless_told_otherwise() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let kept_at = |args: &[&str], vars: &[(&str, &str)]| {
-            let args = [&["--app", "a"], args].concat();
-            settings(&args, vars).map(|settings| settings.ticket_file.map(|file| file.path().to_owned()))
-        };
-        let grant = path("grant.json");
-        assert_eq!(kept_at(&[], &[]), Ok(None));
-        assert_eq!(kept_at(&["--grant-file", &grant], &[]), Ok(Some(path("podgate-ticket.json").into())));
-        assert_eq!(kept_at(&[], &[("PODGATE_TICKET_FILE", "/x/t")]), Ok(Some("/x/t".into())));
-        assert_eq!(
-            kept_at(&["--grant-file", &grant, "--ticket-file", &grant], &[]).unwrap_err(),
-            [format!("--ticket-file: \"{grant}\" is the grant file; expected a file of its own")]
-        );
-        assert_eq!(
-            kept_at(&[], &[("PODGATE_TICKET_FILE", "/")]).unwrap_err(),
-            ["PODGATE_TICKET_FILE: \"/\" can't be used: it names no file"]
-        );
-    }
-
-    #[test]
-    fn a_uid_of_a_megabyte_is_refused() {
-        let vars = [("POD_UID", "x".repeat(1 << 20))];
-        let vars: Vec<_> = vars.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let faults = settings(&["--app", "a"], &vars).unwrap_err();
-        assert_eq!(faults, ["POD_UID: has 1048576 bytes, at most 64 are allowed"]);
-    }
-
-    #[test]
-    fn https_needs_an_authority() {
-        let faults = settings(&["--app", "a", "--endpoint", "https://gateway:7420"], &[]).unwrap_err();
-        assert_eq!(
-            faults,
-            ["--ca-file: https://gateway:7420 needs a CA file: no authority is trusted without one"]
-        );
-    }
-
-    #[test]
-    fn a_machine_needs_no_pod() {
-        let arguments = Arguments::collect(
-            vec!["--static-host".into(), "--app=a".into()],
-            vec![("NODE_NAME".into(), "vm-1".into())],
-        );
-        let settings = parse(&arguments, 1).unwrap();
-        assert_eq!(named(&settings.ask.subject), "machine vm-1");
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

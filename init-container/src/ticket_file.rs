@@ -154,6 +154,7 @@ mod tests {
             app: "hotel-order".to_owned(),
             subject: Subject::Pod(Pod { uid: "u-1".to_owned(), ..Pod::default() }),
             destinations: ["redis:6379-6381", "mysql:3306"].map(|text| text.parse().unwrap()).to_vec(),
+            tenure: podgate_client::Tenure::Lasting,
         }
     }
 

@@ -1,14 +1,15 @@
 //! `bench`: closed-loop calls a second, latency and CPU time a call, beside a bare tonic echo of the same messages.
 
 mod answer;
-mod connection;
-mod documents;
+pub(crate) mod connection;
+pub(crate) mod documents;
 pub mod echo;
+pub(crate) mod held;
 pub mod mode;
 pub mod report;
 mod slices;
-mod target;
-mod workload;
+pub(crate) mod target;
+pub(crate) mod workload;
 
 use std::{fs, io};
 
@@ -18,6 +19,7 @@ use crate::{
     bench::{
         answer::Answer,
         connection::CallError,
+        held::{Held, HeldError},
         mode::{Mode, Modes},
         report::{BenchReport, ModeReport, Reports},
         target::{Site, Target},
@@ -29,6 +31,9 @@ use crate::{
     descriptors::{self, TooFewDescriptors},
     storm::population::Addresses,
 };
+
+/// Where a gateway keeps its grants, in the benchmark's directory.
+pub(crate) const STORE: &str = "store";
 
 /// Why a benchmark could not be made or finished.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +52,9 @@ pub enum BenchError {
         /// Why it failed.
         source: io::Error,
     },
+    /// The grants that the gateway is to hold could not be made.
+    #[error("the grants that the gateway is to hold could not be made: {0}")]
+    Held(#[from] HeldError),
     /// A call broke.
     #[error("a call to the {server} broke: {source}")]
     Call {
@@ -74,7 +82,7 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { what, source }
     }
 }
@@ -98,18 +106,16 @@ pub async fn run(args: &BenchArgs) -> Result<BenchReport, BenchError> {
 
 async fn measure(args: &BenchArgs, mode: Mode) -> Result<ModeReport, BenchError> {
     console::remark(&format!("measuring {mode} …"));
-    let directory = tempfile::Builder::new()
-        .prefix("podgate-bench-")
-        .tempdir()
-        .map_err(BenchError::io("making a temporary directory"))?;
+    let directory = workplace()?;
     let site = Site { directory: directory.path(), workers: args.workers };
-    fs::create_dir(directory.path().join("profiles"))
-        .map_err(BenchError::io("making the directory of profiles"))?;
-    documents::write(&directory.path().join("profiles")).map_err(BenchError::io("writing the profiles"))?;
-
     let mut addresses = Addresses::new(args.seed);
     let slots = workload::slots(args, &mut addresses);
-    let gateway = Target::gateway(&site, &slots, args.in_flight).await?;
+    let rss_without_grants = hold(args, &site, &slots).await?;
+    let gateway = Target::gateway(&site, STORE, &slots, args.in_flight, args.grants).await?;
+    let held = match rss_without_grants {
+        Some(before) => Some(Held::new(args.grants, before, gateway.rss_bytes()?)),
+        None => None,
+    };
     gateway.fill(addresses.by_ref().take(args.addresses as usize)).await?;
     let sample = prepare(&gateway, mode, &slots).await?;
     let mut echo = None;
@@ -125,7 +131,31 @@ async fn measure(args: &BenchArgs, mode: Mode) -> Result<ModeReport, BenchError>
         echo.stop().await?;
     }
     close(directory)?;
-    Ok(ModeReport::new(mode, args.workers, &slices))
+    Ok(ModeReport::new(mode, args.workers, &slices, held))
+}
+
+/// A directory with the profiles of a benchmark.
+pub(crate) fn workplace() -> Result<TempDir, BenchError> {
+    let directory = tempfile::Builder::new()
+        .prefix("podgate-bench-")
+        .tempdir()
+        .map_err(BenchError::io("making a temporary directory"))?;
+    let profiles = directory.path().join("profiles");
+    fs::create_dir(&profiles).map_err(BenchError::io("making the directory of profiles"))?;
+    documents::write(&profiles).map_err(BenchError::io("writing the profiles"))?;
+    Ok(directory)
+}
+
+/// Makes the grants that the gateway is to hold, if any; returns what one without them has in RAM.
+async fn hold(args: &BenchArgs, site: &Site<'_>, slots: &[Vec<Slot>]) -> Result<Option<u64>, BenchError> {
+    if args.grants == 0 {
+        return Ok(None);
+    }
+    let without = Target::gateway(site, "empty-store", slots, args.in_flight, args.grants).await?;
+    let rss_bytes = without.rss_bytes()?;
+    without.stop().await?;
+    held::fill(&site.directory.join(STORE), args.grants).await?;
+    Ok(Some(rss_bytes))
 }
 
 /// Makes the grants that a mode needs, and takes the answer that the echo is to give.

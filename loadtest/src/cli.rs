@@ -5,6 +5,7 @@ pub mod incident;
 mod retry;
 mod simulate;
 mod storm;
+mod watch;
 
 use std::{ffi::OsString, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
@@ -21,6 +22,7 @@ pub use crate::cli::{
     retry::{Policy, RetryArgs},
     simulate::SimulateArgs,
     storm::{Pin, StormArgs},
+    watch::WatchArgs,
 };
 
 /// Proves on real sockets what a podgate gateway holds, and tells beforehand what it will hold.
@@ -48,6 +50,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Measures calls a second, latency and CPU time a call, beside a bare tonic echo.
     Bench(BenchArgs),
+    /// Measures how soon a new watcher has all grants, and how far behind it is while they change.
+    Watch(WatchArgs),
     /// Writes profiles for any number of apps, from a seed.
     Generate(GenerateArgs),
     /// A real gateway as a child process: the rest is its command line.
@@ -88,6 +92,9 @@ pub struct BenchArgs {
     /// Addresses that the gateway has seen, and tracks, before the measurement.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
     pub addresses: u32,
+    /// Grants that the gateway holds before the measurement, each of a pod at an address of its own; mode check asks for these.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
+    pub grants: u32,
     /// Seed of addresses and uids.
     #[arg(long, value_name = "K", default_value_t = 1)]
     pub seed: u64,

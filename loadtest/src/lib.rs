@@ -12,6 +12,8 @@ pub mod simulate;
 
 pub mod bench;
 
+pub mod watch;
+
 pub mod generate;
 
 pub mod page;

@@ -14,11 +14,18 @@ pub struct Usage {
 /// Reads the usage of the process `pid`. CPU time moves in the kernel's ticks of 10 ms.
 pub fn usage(pid: u32) -> io::Result<Usage> {
     let cpu = cpu_time(pid)?;
-    let rss_bytes_max =
-        parse_vm_hwm(&fs::read_to_string(format!("/proc/{pid}/status"))?).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("no VmHWM in /proc/{pid}/status"))
-        })?;
-    Ok(Usage { cpu, rss_bytes_max })
+    Ok(Usage { cpu, rss_bytes_max: status_bytes(pid, "VmHWM:")? })
+}
+
+/// What the process `pid` has in RAM now, in bytes.
+pub fn rss_bytes(pid: u32) -> io::Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> io::Result<u64> {
+    parse_status(&fs::read_to_string(format!("/proc/{pid}/status"))?, field).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("no {field} in /proc/{pid}/status"))
+    })
 }
 
 /// Reads the CPU time of the process `pid`.
@@ -39,9 +46,9 @@ fn parse_stat_ticks(stat: &str) -> Option<u64> {
     user.checked_add(system)
 }
 
-/// `VmHWM` of `/proc/PID/status`, in bytes.
-fn parse_vm_hwm(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+/// A field of `/proc/PID/status` that is given in kB, in bytes.
+fn parse_status(status: &str, field: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }
@@ -63,8 +70,11 @@ mod tests {
 
     #[test]
     fn reads_the_high_water_mark() {
-        assert_eq!(parse_vm_hwm("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n"), Some(2 * 1024 * 1024));
-        assert_eq!(parse_vm_hwm("Name:\tx\n"), None);
+        assert_eq!(
+            parse_status("Name:\tx\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n", "VmHWM:"),
+            Some(2 * 1024 * 1024)
+        );
+        assert_eq!(parse_status("Name:\tx\n", "VmHWM:"), None);
     }
 
     #[test]
@@ -77,7 +87,7 @@ mod tests {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC{0,80}") {
             let _ = parse_stat_ticks(&text);
-            let _ = parse_vm_hwm(&text);
+            let _ = parse_status(&text, "VmRSS:");
         }
     }
 }

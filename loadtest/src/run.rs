@@ -9,7 +9,7 @@ use tokio::runtime::{self, LocalOptions};
 use crate::{
     bench, child,
     cli::{Cli, Command, SimulateArgs},
-    console, exit_code, generate, incident, json_file, page, simulate, storm, whole_file,
+    console, exit_code, generate, incident, json_file, page, simulate, storm, watch, whole_file,
 };
 
 /// Runs the program; `args[0]` is its name.
@@ -38,6 +38,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(args) => interruptible(async move {
             let report = bench::run(&args).await.map_err(|error| error.to_string())?;
             conclude(&report, &report.render(), report.is_right(), args.json.as_deref())
+        }),
+        Command::Watch(args) => interruptible(async move {
+            let report = watch::run(&args).await.map_err(|error| error.to_string())?;
+            conclude(&report, &report.render(), report.is_whole(), args.json.as_deref())
         }),
         Command::Generate(args) => match generate::run(&args) {
             Ok(summary) => {

@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod explain;
 pub mod serve;
 pub mod settings;
+pub mod store;
 pub mod validate;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
@@ -20,6 +21,8 @@ pub mod exit_code {
     pub const MISCONFIGURED: u8 = 2;
     /// `explain`: denied.
     pub const DENIED: u8 = 10;
+    /// `store check`: the store cannot be served as it is.
+    pub const UNSOUND: u8 = 11;
 }
 
 /// Runs the program.
@@ -34,6 +37,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(("config", matches)) => settings::run(matches),
         Some(("validate", matches)) => validate::run(matches),
         Some(("explain", matches)) => explain::run(matches),
+        Some(("store", matches)) => store::run(matches),
         Some(_) | None => exit_code::MISCONFIGURED,
     };
     ExitCode::from(code)

@@ -1,17 +1,22 @@
 //! The gate: joins policy, limits and store into answers. Knows no gRPC.
 
 pub mod authorize;
+pub mod barrier;
 pub mod booking;
 pub mod documents;
+pub mod enforcers;
 pub mod grants;
 pub mod in_force;
 mod lanes;
+pub mod passage;
 pub mod policies;
+mod rates;
 pub mod redecision;
 pub mod refusal;
 pub mod upstream;
+pub mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use podgate_engine::{desk::REMAINING_MIN, lease::SharedAddresses};
 
@@ -19,6 +24,7 @@ pub use self::{
     authorize::{Appointments, Asked, Authorized, Explained, Outcome, Patience},
     booking::Booking,
     documents::{Applied, DocumentError},
+    enforcers::Enforcers,
     in_force::InForce,
     policies::Policies,
     redecision::Redecisions,
@@ -43,6 +49,7 @@ pub struct Gate {
     lanes: Lanes,
     shared_addresses: SharedAddresses,
     store: Store,
+    enforcers: Arc<Enforcers>,
     upstream: Option<Upstream>,
     outcomes: authorize::Outcomes,
 }
@@ -57,6 +64,7 @@ impl Gate {
             lanes: Lanes::new(),
             shared_addresses: config.leases.shared.clone(),
             store,
+            enforcers: Arc::new(Enforcers::new(config.enforcer_grace, clock::now())),
             upstream: None,
             outcomes: authorize::Outcomes::new(),
         }
@@ -80,6 +88,11 @@ impl Gate {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Who watches.
+    pub fn enforcers(&self) -> &Enforcers {
+        &self.enforcers
     }
 
     /// Lets a call pass that has time left and comes from an address with calls left.

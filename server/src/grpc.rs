@@ -4,10 +4,12 @@ pub mod audit;
 pub mod authorization;
 pub mod convert;
 pub mod documents;
+pub mod envoy;
 pub mod grants;
 pub mod service;
 pub mod status;
 pub mod timeout;
+pub mod watch;
 
 use tonic::{Request, Status};
 

@@ -1,4 +1,5 @@
-//! Limits that need no policy: how often an address may call.
+//! Limits on calls: how often an address may call podgate, and what Envoys ask about theirs.
 
 pub mod addresses;
 pub mod per_ip;
+pub mod rates;

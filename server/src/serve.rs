@@ -4,6 +4,7 @@ pub mod connection;
 pub mod door;
 pub mod http;
 pub mod listener;
+pub mod places;
 pub mod policy;
 pub mod telemetry;
 pub mod workers;

@@ -1,17 +1,38 @@
 //! The embedded store: living grants, and the documents that came through the API. Acknowledged means durable.
 
 pub mod command;
+mod contents;
 pub mod courier;
 pub mod database;
 pub mod desk;
+pub mod fault;
+pub mod finding;
 mod group;
+pub mod import;
 pub mod index;
+pub mod journal;
+mod line;
 pub mod lot;
+mod medium;
 mod occupancy;
+pub mod offline;
 pub mod record;
+pub mod recovery;
 pub mod rules;
+#[cfg(test)]
+pub(crate) mod samples;
+mod schema;
 pub mod tombstone;
 pub mod writer;
+
+#[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
+mod forgetful_disk;
+#[cfg(test)]
+mod opening_tests;
+#[cfg(test)]
+mod transfer_tests;
 
 use std::{
     io,
@@ -36,7 +57,8 @@ pub use self::{
     command::{Claim, Ending, Extension, Redecided, Target},
     courier::Courier,
     database::{Kept, Kind},
-    index::GrantIndex,
+    index::{Change, GrantIndex},
+    journal::{Journal, Revision},
     lot::Lot,
     rules::Rules,
     tombstone::{Ends, Tombstone, Tombstones},
@@ -44,7 +66,7 @@ pub use self::{
 };
 use crate::{
     clock,
-    store::{command::Command, writer::Writer},
+    store::{command::Command, database::Database, finding::Finding, writer::Writer},
     vital::Vital,
 };
 
@@ -65,6 +87,20 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// There is none.
+    #[error("there is no store: {0} does not exist")]
+    Missing(PathBuf),
+    /// Something else lies in its place, or it is damaged.
+    #[error("{file} cannot be opened as a store: {finding}")]
+    Unusable {
+        /// The file.
+        file: PathBuf,
+        /// What was found.
+        finding: Finding,
+    },
+    /// Its thread cannot be started.
+    #[error("the store's thread cannot be started: {0}")]
+    Thread(io::Error),
     /// Another process has it open.
     #[error("the store {0} is open in another process; each gateway needs a store of its own")]
     InUse(PathBuf),
@@ -112,6 +148,28 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// What can be done about it, where it is the store of this directory.
+    pub fn advice(&self, directory: &std::path::Path) -> Option<String> {
+        let directory = directory.display();
+        match self {
+            Self::Unusable { finding: Finding::FileFormat(_) | Finding::Schema { .. }, .. } => {
+                Some("nothing was changed; it is read by the podgate that wrote it, whose `podgate store export` can be imported".to_owned())
+            }
+            Self::Unusable { .. } => Some(format!(
+                "nothing was made anew in its place; move it away and restore an export: `podgate store import {directory} \
+                 FILE` (docs/operations.md, \"Store\")"
+            )),
+            Self::Record { .. } => Some(format!(
+                "`podgate store check {directory}` tells all that cannot be read, and `podgate store export \
+                 --skip-unreadable` saves the rest"
+            )),
+            Self::InUse(_) => Some("stop the gateway that serves it first".to_owned()),
+            _ => None,
+        }
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         Self::Database(Arc::new(error.into()))
@@ -122,7 +180,9 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
 #[derive(Debug)]
 pub struct Store {
     commands: SyncSender<Command>,
+    file: PathBuf,
     grants: Arc<GrantIndex>,
+    journal: Arc<Journal>,
     /// When the present key of tickets was made, in milliseconds since 1970.
     keys_made_at_ms: AtomicU64,
     /// Whether the last group of writes failed, and when one may try again.
@@ -148,10 +208,17 @@ pub type Pending<T> = oneshot::Receiver<Result<T, StoreError>>;
 impl Store {
     /// Opens or makes the store in `directory`, and returns with it the documents that it keeps.
     pub fn open(directory: &std::path::Path, rules: impl Into<Rules>) -> Result<(Self, Kept), StoreError> {
-        let (mut database, kept) = database::Database::open(directory)?;
+        Self::over(Database::open(directory)?, rules)
+    }
+
+    /// Serves an open database.
+    pub(crate) fn over(
+        (mut database, kept): (Database, Kept),
+        rules: impl Into<Rules>,
+    ) -> Result<(Self, Kept), StoreError> {
         let leases = database.load_leases(clock::wall())?;
         let writer = Writer::new(database, leases, &kept, rules.into());
-        Ok((Self::start(directory, &kept, writer)?, kept))
+        Ok((Self::start(&kept, writer)?, kept))
     }
 
     /// The same for a gateway whose ended grants somebody must hear of: remembers each end until it is acknowledged.
@@ -159,33 +226,45 @@ impl Store {
         directory: &std::path::Path,
         rules: impl Into<Rules>,
     ) -> Result<(Self, Kept, Ends), StoreError> {
-        let (mut database, kept) = database::Database::open(directory)?;
+        let (mut database, kept) = Database::open(directory)?;
         let leases = database.load_leases(clock::wall())?;
         let tombstones = Arc::new(Tombstones::load(&mut database)?);
         let writer = Writer::new(database, leases, &kept, rules.into());
-        let store = Self::start(directory, &kept, writer.remembering(Arc::clone(&tombstones)))?;
+        let store = Self::start(&kept, writer.remembering(Arc::clone(&tombstones)))?;
         let ends = Ends { tombstones, grants: Arc::clone(&store.grants), commands: store.commands.clone() };
         Ok((store, kept, ends))
     }
 
-    fn start(directory: &std::path::Path, kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
+    fn start(kept: &Kept, writer: Writer) -> Result<Self, StoreError> {
         let (commands, queue) = std::sync::mpsc::sync_channel(QUEUE_MAX);
-        let (grants, is_failing) = (writer.index(), writer.is_failing());
+        let (grants, journal) = (writer.index(), Arc::clone(&writer.journal));
+        let is_failing = writer.is_failing();
+        let file = writer.file().to_owned();
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || {
                 let _vital = Vital("store");
                 writer.run(&queue);
             })
-            .map_err(|source| StoreError::Directory { directory: directory.to_owned(), source })?;
+            .map_err(StoreError::Thread)?;
         let keys_made_at_ms = AtomicU64::new(kept.desk.keys_made_at.as_millis());
         let next_try_ns = AtomicI64::new(i64::MIN);
-        Ok(Self { commands, grants, keys_made_at_ms, is_failing, next_try_ns, thread })
+        Ok(Self { commands, file, grants, journal, keys_made_at_ms, is_failing, next_try_ns, thread })
     }
 
     /// The living grants, in memory.
     pub fn grants(&self) -> &Arc<GrantIndex> {
         &self.grants
+    }
+
+    /// How large the file is, if it is there.
+    pub fn bytes(&self) -> Option<u64> {
+        std::fs::metadata(&self.file).ok().map(|file| file.len())
+    }
+
+    /// How the living grants change.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Records a grant.

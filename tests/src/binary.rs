@@ -16,6 +16,8 @@ pub enum Binary {
     Podgate,
     /// The init container.
     Init,
+    /// The nftables agent.
+    Agent,
     /// The load tester.
     LoadTest,
 }
@@ -36,6 +38,7 @@ impl Binary {
         match self {
             Self::Podgate => "podgate",
             Self::Init => "podgate-init",
+            Self::Agent => "podgate-agent",
             Self::LoadTest => "podgate-loadtest",
         }
     }

@@ -42,7 +42,12 @@ impl Caller {
         Self::connect(gateway.grpc(), from).await
     }
 
-    async fn connect(to: SocketAddr, from: IpAddr) -> Self {
+    /// Connects from an address to an address.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no connection.
+    pub async fn connect(to: SocketAddr, from: IpAddr) -> Self {
         let connecting = async {
             let endpoint = Endpoint::try_from(format!("http://{to}"))?;
             endpoint.local_address(Some(from)).connect().await

@@ -28,6 +28,7 @@ const ADDRESSES: &str = "addresses.json";
 pub struct Setup {
     home: Home,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
     addresses: Addresses,
 }
 
@@ -52,8 +53,12 @@ impl Setup {
     #[expect(clippy::new_without_default, reason = "a directory is made")]
     pub fn new() -> Self {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let setup =
-            Self { home: Home::new(), flags: Vec::new(), addresses: Addresses { grpc: any, http: any } };
+        let setup = Self {
+            home: Home::new(),
+            flags: Vec::new(),
+            variables: Vec::new(),
+            addresses: Addresses { grpc: any, http: any },
+        };
         setup.home.write(format!("{PROFILES}/README.md"), "Profiles of a test.\n");
         setup
             .flag("--workers", "1")
@@ -76,6 +81,13 @@ impl Setup {
             self.flags.drain(at..at + 2);
         }
         self.flags.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// With this variable at its next start alone.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -162,14 +174,14 @@ impl Setup {
         arguments
     }
 
-    fn spawn(self) -> Gateway {
+    fn spawn(mut self) -> Gateway {
         if self.home.read(ADDRESSES).is_some() {
             self.home.remove(ADDRESSES);
         }
         let log = File::options().create(true).append(true).open(self.home.path(LOG));
         let log = log.unwrap_or_else(|error| panic!("no log file: {error}"));
         let mut command = Binary::Podgate.command();
-        command.args(self.arguments()).stdout(Stdio::null()).stderr(log);
+        command.args(self.arguments()).envs(self.variables.drain(..)).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().unwrap_or_else(|error| panic!("the gateway does not start: {error}"));
         let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let pid = pid.unwrap_or_else(|| panic!("the gateway has no pid"));

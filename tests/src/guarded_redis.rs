@@ -57,10 +57,7 @@ impl GuardedRedis {
     pub async fn start() -> Self {
         let home = Home::new();
         home.write(MAP, "");
-        let mut redis = tool("redis-server", "redis-server");
-        redis.args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"]);
-        let redis = spawn(redis.current_dir(home.path("")), "redis-server");
-        until_listening(&home.path("redis.sock")).await;
+        let redis = start_redis(&home).await;
         let address = IpAddr::V4(own_address());
         let proxy = start_proxy(&home, address).await;
         Self { home, address, proxy, _redis: redis }
@@ -96,12 +93,7 @@ impl GuardedRedis {
     ///
     /// Panics if there is neither an answer nor an end.
     pub async fn ping_from(&self, from: &str) -> Passage {
-        match within("an answer of Redis", ping(from, SocketAddr::new(self.address, 6380))).await {
-            Ok(answer) if answer.starts_with(b"+PONG") => Passage::Open,
-            Ok(answer) if answer.is_empty() => Passage::Closed,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Passage::Closed,
-            other => panic!("Redis is neither open nor closed to {from}: {other:?}"),
-        }
+        ping_from(from, SocketAddr::new(self.address, 6380)).await
     }
 
     /// Waits until connections from an address pass, or do not.
@@ -140,6 +132,29 @@ impl Adapter {
             panic!("the adapter does not end: {error}");
         }
     }
+}
+
+/// Opens a connection through what stands before a Redis, and asks that for a sign of life.
+///
+/// # Panics
+///
+/// Panics if there is neither an answer nor an end.
+pub async fn ping_from(from: &str, to: SocketAddr) -> Passage {
+    match within("an answer of Redis", ping(from, to)).await {
+        Ok(answer) if answer.starts_with(b"+PONG") => Passage::Open,
+        Ok(answer) if answer.is_empty() => Passage::Closed,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Passage::Closed,
+        other => panic!("Redis is neither open nor closed to {from}: {other:?}"),
+    }
+}
+
+/// Starts a Redis at `redis.sock` of a directory.
+pub(crate) async fn start_redis(home: &Home) -> Child {
+    let mut redis = tool("redis-server", "redis-server");
+    redis.args(["--port", "0", "--unixsocket", "redis.sock", "--save", "", "--appendonly", "no"]);
+    let redis = spawn(redis.current_dir(home.path("")), "redis-server");
+    until_listening(&home.path("redis.sock")).await;
+    redis
 }
 
 async fn start_proxy(home: &Home, address: IpAddr) -> Child {
@@ -191,12 +206,12 @@ fn tool(program: &str, package: &str) -> Command {
 }
 
 /// A command that is ended by its own pid when its handle is dropped.
-fn command(program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command
 }
 
-fn spawn(command: &mut Command, what: &str) -> Child {
+pub(crate) fn spawn(command: &mut Command, what: &str) -> Child {
     command.spawn().unwrap_or_else(|error| panic!("{what} does not start: {error}"))
 }

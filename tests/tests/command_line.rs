@@ -134,7 +134,11 @@ async fn validate_tells_every_fault_of_every_file() {
     let root = home.path("").display().to_string();
     let good = podgate(&["validate", &root]).await;
     assert_eq!((good.code, good.err.as_str()), (Some(0), ""));
-    assert!(good.out.contains("1 profiles and 1 common-ports documents, all good"), "{}", good.out);
+    assert!(
+        good.out.contains("1 profiles, 1 common-ports documents and 0 rate-limits documents, all good"),
+        "{}",
+        good.out
+    );
 
     home.write("bad.yaml", BAD);
     home.write("worse.yml", "kind: [\n");
@@ -151,7 +155,7 @@ async fn validate_tells_every_fault_of_every_file() {
         "bad.yaml:9:19: spec.limits.rate: `fast` is no rate",
         "bad.yaml:9:32: spec.limits.burst: ",
         "spec.lease.maxAge: ",
-        "bad.yaml:12:7: kind: `AppProfil` is no kind; expected AppProfile or CommonPorts; did you mean `AppProfile`?",
+        "bad.yaml:12:7: kind: `AppProfil` is no kind; expected AppProfile, CommonPorts, RateLimits; did you mean `AppProfile`?",
         "worse.yml:",
         "worst.yaml: is not UTF-8 text (at byte 0)",
         "nothing of this would be put in force",

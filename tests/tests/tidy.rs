@@ -12,12 +12,14 @@ use podgate_tests::{
 };
 
 /// Which crates of the workspace a crate is built on.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 8] = [
     ("podgate-proto", &[]),
     ("podgate-engine", &[]),
     ("podgate", &["podgate-engine", "podgate-proto"]),
     ("podgate-client", &["podgate-proto"]),
     ("podgate-init", &["podgate-client"]),
+    // The engine for its words alone (destinations, ports, grants' ids): what a guard covers is said there, once.
+    ("podgate-agent", &["podgate-client", "podgate-engine", "podgate-proto"]),
     ("podgate-loadtest", &["podgate", "podgate-client", "podgate-engine", "podgate-proto"]),
     (
         "podgate-tests",

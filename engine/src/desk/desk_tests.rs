@@ -1,6 +1,9 @@
 //! The desk, by examples.
 
-use std::{collections::BTreeMap, num::NonZeroU32};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use super::*;
 use crate::{book::Request, profile::Priority};
@@ -116,9 +119,30 @@ fn a_parked_call_is_admitted_at_its_slot_and_only_the_last_one_of_a_caller() {
 }
 
 #[test]
+fn parked_calls_that_are_all_late_come_one_after_the_other_and_not_all_at_once() {
+    let (app, mut desk) = (Arc::<str>::from("order"), desk());
+    ask(&mut desk, &question(&app, 0), 0);
+    let parked_calls = (1..=20).map(|pod| parked(ask(&mut desk, &question(&app, pod), 0)));
+    // The process was held up, and wakes all of them together.
+    let mut waiting: BTreeSet<(Moment, Moment, ParkId)> =
+        parked_calls.map(|(slot, id)| (at_ms(2_500), slot, id)).collect();
+    let (mut admitted, mut calls) = (Vec::new(), 0);
+    while let Some((now, slot, id)) = waiting.pop_first() {
+        calls += 1;
+        match desk.arrive(&app, slot, id, now) {
+            Arrival::Admitted => admitted.push(slot),
+            Arrival::Wait(until) => drop(waiting.insert((until, slot, id))),
+            Arrival::Superseded => panic!("nobody took the place at {slot:?}"),
+        }
+    }
+    assert!(admitted.is_sorted() && admitted.len() == 20);
+    assert!(calls <= 120, "{calls} calls for 20 turns");
+}
+
+#[test]
 fn a_call_that_cannot_be_answered_in_time_books_nothing() {
     let (app, mut desk) = (Arc::from("order"), desk());
-    let hurried = Question { answer_within: Duration::from_micros(1_999), ..question(&app, 0) };
+    let hurried = Question { answer_within: REMAINING_MIN - Duration::from_micros(1), ..question(&app, 0) };
     assert_eq!(ask(&mut desk, &hurried, 0), Turn::TooLate);
     assert_eq!(ask(&mut desk, &question(&app, 1), 0), Turn::Admitted(Way::WalkIn));
     // Parking needs 100 ms to spare; without them, a ticket.

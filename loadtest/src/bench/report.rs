@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     bench::{
+        held::Held,
         mode::Mode,
         slices::{Slice, Slices},
     },
@@ -52,6 +53,8 @@ pub struct ModeReport {
     pub calls_ratio: Option<f64>,
     /// What the first wrong answer was.
     pub wrong_example: Option<String>,
+    /// The grants that the gateway held; null without `--grants`.
+    pub held: Option<Held>,
 }
 
 /// One server in one mode: medians over the slices, and percentiles over all calls.
@@ -115,7 +118,7 @@ fn share(amount: f64, slice: &Slice) -> f64 {
 }
 
 impl ModeReport {
-    pub(crate) fn new(mode: Mode, workers: NonZeroU32, slices: &Slices) -> Self {
+    pub(crate) fn new(mode: Mode, workers: NonZeroU32, slices: &Slices, held: Option<Held>) -> Self {
         let ratio = |figure: fn(&Slice) -> f64| {
             let pairs = slices.gateway.iter().zip(&slices.echo);
             median(
@@ -129,6 +132,7 @@ impl ModeReport {
             cpu_ratio: ratio(cpu_us_per_call),
             calls_ratio: ratio(calls_per_s),
             wrong_example: slices.gateway.iter().find_map(|slice| slice.wrong_example.clone()),
+            held,
         }
     }
 }
@@ -211,6 +215,18 @@ impl BenchReport {
 }
 
 fn sentence(report: &ModeReport) -> String {
+    calls(report) + &report.held.map(weight).unwrap_or_default()
+}
+
+fn weight(held: Held) -> String {
+    format!(
+        "The gateway held {} grants, which took {:.0} bytes each of its RAM.\n",
+        grouped(u64::from(held.grants)),
+        held.grant_bytes
+    )
+}
+
+fn calls(report: &ModeReport) -> String {
     let Figures { mode, calls_per_s, cpu_us_per_call, .. } = &report.gateway;
     let calls = grouped(calls_per_s.round() as u64);
     match report.cpu_ratio {

@@ -19,7 +19,7 @@ fn slice(calls: u64, cpu_ms: u64) -> Slice {
 }
 
 fn report(mode: Mode, slices: &Slices) -> ModeReport {
-    ModeReport::new(mode, NonZeroU32::MIN, slices)
+    ModeReport::new(mode, NonZeroU32::MIN, slices, None)
 }
 
 fn bench(reports: Reports) -> BenchReport {
@@ -55,6 +55,18 @@ repeat: 50,000 calls a second at 10.00 µs of CPU each.
 repeat: the gateway was busy for only 50 % of its workers' time, so the generator was the limit, not the server: \
 calls/s are too low, and CPU a call is too high where less is batched.
 "
+    );
+}
+
+#[test]
+fn what_held_grants_take_is_told() {
+    let slices = Slices { gateway: vec![slice(10, 2000)], echo: Vec::new() };
+    let held = Some(Held::new(1_000_000, 20_000_000, 370_000_000));
+    let report = ModeReport::new(Mode::Check, NonZeroU32::MIN, &slices, held);
+    let text = bench(Reports::One(Box::new(report))).render();
+    assert!(
+        text.contains("The gateway held 1,000,000 grants, which took 350 bytes each of its RAM.\n"),
+        "{text}"
     );
 }
 

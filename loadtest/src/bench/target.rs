@@ -12,6 +12,7 @@ use crate::{
         workload::Slot,
     },
     child::{Confinement, ServerChild, ServerCommand},
+    process,
 };
 
 /// Visitors that are there at once, while the gateway's map of addresses is filled.
@@ -21,9 +22,10 @@ const PER_IP: u32 = 1_000_000;
 /// A capacity that is never spent.
 const CAPACITY: u32 = 1_000_000;
 
-/// Connections, and calls in flight, that the gateway takes at least: its defaults.
+/// Connections, calls in flight and grants that the gateway takes at least: its defaults.
 const CONNECTIONS_FLOOR: usize = 16_384;
 const CALLS_FLOOR: usize = 8_192;
+const GRANTS_FLOOR: usize = 1_000_000;
 
 /// Where the servers of a benchmark work.
 pub(crate) struct Site<'a> {
@@ -40,12 +42,15 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Starts a gateway on the site's profiles and an empty store.
+    /// Starts a gateway on the site's profiles and one of its stores, which holds so many grants.
     pub(crate) async fn gateway(
         site: &Site<'_>,
+        store: &str,
         slots: &[Vec<Slot>],
         in_flight: u32,
+        grants: u32,
     ) -> Result<Self, BenchError> {
+        let grants = (grants as usize + slots.len() * in_flight as usize).max(GRANTS_FLOOR).to_string();
         let (workers, per_ip, capacity) =
             (site.workers.to_string(), PER_IP.to_string(), CAPACITY.to_string());
         let connections = (slots.len() + FILL_AT_ONCE).max(CONNECTIONS_FLOOR).to_string();
@@ -57,7 +62,9 @@ impl Target {
             "--profiles",
             "profiles",
             "--store",
-            "store",
+            store,
+            "--max-grants",
+            &grants,
             "--listen",
             "127.0.0.1:0",
             "--http",
@@ -142,6 +149,11 @@ impl Target {
             Some(Ok(Err(source))) => Err(BenchError::Call { server: self.name, source }),
             Some(Err(panic)) => Err(BenchError::io("visiting the gateway")(std::io::Error::other(panic))),
         }
+    }
+
+    /// What the server has in RAM.
+    pub(crate) fn rss_bytes(&self) -> Result<u64, BenchError> {
+        process::rss_bytes(self.child.pid).map_err(BenchError::io("reading what a server has in RAM"))
     }
 
     /// Ends the server.

@@ -16,6 +16,7 @@ use crate::{
         answer::Method,
         connection::{Reply, framed},
         documents::{ALLOWED, COMMON, EMPTY_APP, FORBIDDEN, NAMESPACE, OPEN_APP},
+        held,
         mode::Mode,
     },
     cli::BenchArgs,
@@ -41,20 +42,34 @@ pub(crate) struct Slot {
     cluster: String,
     uid: String,
     seed: u64,
+    /// Grants of others that the gateway holds.
+    held: u32,
 }
 
 /// The slots, by connection.
 pub(crate) fn slots(args: &BenchArgs, addresses: &mut Addresses) -> Vec<Vec<Slot>> {
-    let mut random = SplitMix64::new(args.seed, 3);
+    let BenchArgs { connections, in_flight, seed, grants, .. } = *args;
+    some_slots((connections, in_flight), seed, grants, addresses)
+}
+
+/// So many slots on so many connections, of a gateway that holds so many grants.
+pub(crate) fn some_slots(
+    (connections, in_flight): (u32, u32),
+    seed: u64,
+    held: u32,
+    addresses: &mut Addresses,
+) -> Vec<Vec<Slot>> {
+    let mut random = SplitMix64::new(seed, 3);
     addresses
-        .take(args.connections as usize)
+        .take(connections as usize)
         .map(|address| {
-            (0..args.in_flight)
+            (0..in_flight)
                 .map(|slot| Slot {
                     address,
                     cluster: format!("bench-{slot}"),
                     uid: random.uuid(),
                     seed: random.next_u64(),
+                    held,
                 })
                 .collect()
         })
@@ -64,7 +79,13 @@ pub(crate) fn slots(args: &BenchArgs, addresses: &mut Addresses) -> Vec<Vec<Slot
 impl Slot {
     /// A slot for a single call from an address.
     pub(crate) fn visitor(address: Ipv4Addr) -> Self {
-        Self { address, cluster: "bench-visitor".to_owned(), uid: format!("visitor-{address}"), seed: 0 }
+        Self {
+            address,
+            cluster: "bench-visitor".to_owned(),
+            uid: format!("visitor-{address}"),
+            seed: 0,
+            held: 0,
+        }
     }
 
     /// The same pod, whose new pods are others.
@@ -115,6 +136,15 @@ pub(crate) enum Messages {
     Same(Bytes),
     /// Always another pod.
     NewPods(Box<NewPods>),
+    /// Any of the addresses that hold a grant.
+    Holders(Box<Holders>),
+}
+
+/// A check whose address is another each time.
+pub(crate) struct Holders {
+    request: CheckRequest,
+    count: u32,
+    random: SplitMix64,
 }
 
 /// A request whose pod is another each time.
@@ -133,6 +163,11 @@ impl Messages {
                     pod.uid = pods.uids.uuid();
                 }
                 framed(&pods.request)
+            }
+            Self::Holders(holders) => {
+                let number = holders.random.below(u64::from(holders.count)) as u32;
+                holders.request.address = held::address(number).to_string();
+                framed(&holders.request)
             }
         }
     }
@@ -188,6 +223,11 @@ impl Mode {
             Self::Fresh => Messages::NewPods(Box::new(NewPods {
                 request: slot.authorize(OPEN_APP, &ALLOWED),
                 uids: SplitMix64::new(slot.seed, 4),
+            })),
+            Self::Check if slot.held > 0 => Messages::Holders(Box::new(Holders {
+                request: CheckRequest { cluster: held::CLUSTER.to_owned(), ..slot.check() },
+                count: slot.held,
+                random: SplitMix64::new(slot.seed, 5),
             })),
             Self::Check => Messages::Same(framed(&slot.check())),
             Self::Denied => {

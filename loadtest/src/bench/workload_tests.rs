@@ -12,6 +12,7 @@ fn slot() -> Slot {
         cluster: "bench-0".to_owned(),
         uid: "u-1".to_owned(),
         seed: 9,
+        held: 0,
     }
 }
 
@@ -99,4 +100,13 @@ fn each_mode_takes_its_own_answer_only() {
             assert_eq!(mode.check(reply).is_ok(), mode == *other, "{mode} of an answer to {other}");
         }
     }
+}
+
+#[test]
+fn a_check_among_held_grants_asks_for_another_address_each_time() {
+    let mut messages = Mode::Check.messages(&Slot { held: 1_000, ..slot() });
+    let mut next = || CheckRequest::decode(messages.next().slice(5..)).unwrap();
+    let (first, second) = (next(), next());
+    assert_eq!((first.cluster.as_str(), second.cluster.as_str()), (held::CLUSTER, held::CLUSTER));
+    assert!(first.address != second.address && first.address.starts_with("10.0."), "{first:?} {second:?}");
 }

@@ -6,7 +6,9 @@ use std::{
     rc::Rc,
 };
 
-use podgate_client::{Ask, AuthorizeError, Client, ClientConfig, Destination, Pod, RetryPolicy, Subject};
+use podgate_client::{
+    Ask, AuthorizeError, CallError, Client, ClientConfig, Destination, Pod, RetryPolicy, Subject, Tenure,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -68,6 +70,7 @@ impl Crew {
             }),
             app,
             destinations: self.destinations.clone(),
+            tenure: Tenure::Lasting,
         };
         Caller { client: self.client.sibling(own, seed), ask }
     }
@@ -107,17 +110,15 @@ impl PodTask {
                 tally.authorized(self.app, watch.calls, authorized);
             }
             Err(AuthorizeError::Denied(_)) => tally.denied(watch.calls),
-            Err(error @ AuthorizeError::Throttled(_)) => {
-                tally.gave_up(GaveUp::Throttled, error.reason(), watch.calls);
-            }
-            Err(error @ AuthorizeError::Unavailable(_)) => {
-                tally.gave_up(GaveUp::Unavailable, error.reason(), watch.calls);
-            }
-            Err(error @ AuthorizeError::Unauthenticated(_)) => {
-                tally.gave_up(GaveUp::Unauthenticated, error.reason(), watch.calls);
-            }
-            Err(error @ AuthorizeError::Misconfigured(_)) => {
-                tally.gave_up(GaveUp::Misconfigured, error.reason(), watch.calls);
+            Err(AuthorizeError::Failed(error)) => {
+                let why = match error {
+                    CallError::Throttled(_) => GaveUp::Throttled,
+                    CallError::Unavailable(_) => GaveUp::Unavailable,
+                    CallError::Unauthenticated(_) => GaveUp::Unauthenticated,
+                    // A load tester's pods do not share addresses in time: somebody has given it others' addresses.
+                    CallError::Superseded(_) | CallError::Misconfigured(_) => GaveUp::Misconfigured,
+                };
+                tally.gave_up(why, &error.ended().reason, watch.calls);
             }
         }
     }

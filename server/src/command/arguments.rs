@@ -36,6 +36,7 @@ pub fn command() -> Command {
             ),
         )
         .subcommand(explain())
+        .subcommand(store())
 }
 
 fn with_settings(command: Command) -> Command {
@@ -85,5 +86,51 @@ fn explain() -> Command {
         .arg(
             text("destination", "HOST:PORT[-LAST][/tcp|udp]", "A destination; none: all that is allowed")
                 .action(ArgAction::Append),
+        )
+}
+
+fn store() -> Command {
+    let directory = Arg::new("directory")
+        .value_name("DIR")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("Directory of the store; no gateway may be serving it");
+    let file =
+        |arg: Arg, help: &'static str| arg.value_name("FILE").value_parser(value_parser!(PathBuf)).help(help);
+    let switch = |name: &'static str, help: &'static str| {
+        Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+    };
+    Command::new("store")
+        .about("Look after the store of a gateway that is stopped")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("check")
+                .about("Verify every page and every record; exits with 11 if a gateway would not serve it")
+                .arg(directory.clone()),
+        )
+        .subcommand(
+            Command::new("compact").about("Make the file as small as it can be").arg(directory.clone()),
+        )
+        .subcommand(
+            Command::new("export")
+                .about("Write all that the store holds as lines of JSON")
+                .arg(directory.clone())
+                .arg(file(
+                    Arg::new("out").long("out"),
+                    "Write to a file, whole or not at all [default: standard output]",
+                ))
+                .arg(switch("with-keys", "Also the keys that seal tickets; they are secret"))
+                .arg(switch("skip-unreadable", "Leave out records that cannot be read, and tell which")),
+        )
+        .subcommand(
+            Command::new("import")
+                .about("Make a store of exported lines; all of them, or none")
+                .arg(directory)
+                .arg(file(Arg::new("file").required(true), "The exported lines; `-` for standard input"))
+                .arg(switch(
+                    "replace",
+                    "Put it in the place of the store that is there, which is kept beside it",
+                )),
         )
 }

@@ -28,7 +28,8 @@ use crate::{
     grpc::service::{Flow, Services, report},
     serve::{
         http::{Pages, router},
-        listener::{self, Places},
+        listener,
+        places::Places,
         policy, telemetry,
         workers::{Shutdown, Workers},
     },
@@ -36,6 +37,8 @@ use crate::{
     store::{Rules, Store, StoreError},
     upstream::Upstream,
 };
+#[cfg(debug_assertions)]
+use crate::{environment, store::fault};
 
 /// How often expired grants are ended, and histograms kept small.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -82,11 +85,17 @@ pub fn run(matches: &ArgMatches) -> u8 {
         return exit_code::MISCONFIGURED;
     }
     telemetry::log(&config);
+    #[cfg(debug_assertions)]
+    fault::arm(&environment::variables());
     match serve(&config, matches.get_one::<PathBuf>("address-file").map(PathBuf::as_path)) {
         Ok(()) => exit_code::OK,
         Err(failure) => {
             error!(error = %failure, "podgate cannot serve");
-            complain([failure]);
+            let advice = match &failure {
+                ServeError::Store { directory, source } => source.advice(directory),
+                _ => None,
+            };
+            complain([failure.to_string()].into_iter().chain(advice));
             exit_code::FAILED
         }
     }
@@ -109,6 +118,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
             (store, kept, Some(Upstream::start(settings, ends)?))
         }
     };
+    store.journal().keep(config.journal_max);
     let files = config.profiles.is_none().then(Documents::default);
     let policies = Policies::new(policy::kept_documents(&kept).map_err(refuse)?, files, config.defaults);
     let gate = Arc::new(Gate::new(config, store, &kept.desk, policies).with_upstream(upstream));
@@ -153,6 +163,7 @@ fn serve(config: &Config, address_file: Option<&Path>) -> Result<(), ServeError>
         report(&health, ServingStatus::NotServing).await;
         accepting.abort();
         flow.drain();
+        gate.enforcers().drain();
         ending.send_replace(Shutdown::Draining(config.drain_timeout));
         let joined = tokio::task::spawn_blocking(move || workers.join()).await;
         if let Err(failure) = joined {
@@ -275,9 +286,11 @@ async fn upkeep(gate: Arc<Gate>, metrics: metrics_exporter_prometheus::Prometheu
                 let shards = gate.per_ip().evict(shard, clock::now());
                 shard = (shard + 1) % shards;
                 gate.booking().sweep();
+                gate.enforcers().sweep(clock::now());
             }
             _ = sweep.tick() => {
                 metrics.run_upkeep();
+                gate.policies().rates().sweep();
                 if let Err(failure) = gate.renew_keys().await {
                     warn!(error = %failure, "the keys of tickets stay as they are for now");
                 }

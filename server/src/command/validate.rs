@@ -16,10 +16,13 @@ pub fn run(matches: &ArgMatches) -> u8 {
     };
     match load(root.clone()) {
         Ok(documents) => {
-            let (profiles, common) = (documents.profiles.len(), documents.common.len());
+            let Documents { profiles, common, rate_limits } = documents;
             say([format!(
-                "{}: {profiles} profiles and {common} common-ports documents, all good",
-                root.display()
+                "{}: {} profiles, {} common-ports documents and {} rate-limits documents, all good",
+                root.display(),
+                profiles.len(),
+                common.len(),
+                rate_limits.len()
             )]);
             exit_code::OK
         }

@@ -109,6 +109,13 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("limits.callsInFlight", "max-calls-in-flight", "8192", "N", "Calls worked on at once"),
     setting("limits.grants", "max-grants", "1000000", "N", "Living grants; further ones are refused"),
+    setting(
+        "limits.journal",
+        "max-journal",
+        "262144",
+        "N",
+        "Changes of grants kept for enforcers that watch; who is further behind gets a snapshot",
+    ),
     setting("limits.messageBytes", "max-message-bytes", "131072", "N", "Largest request, in bytes"),
     setting("defaults.limits.rate", "default-rate", "50/s", "RATE", "Rate of an app whose profile sets none"),
     setting("defaults.limits.burst", "default-burst", "100", "N", "Burst of an app whose profile sets none"),
@@ -160,6 +167,13 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "CIDR,…",
         "Ranges of addresses that several pods have at once (host network, NAT)",
+    ),
+    setting(
+        "enforcers.grace",
+        "enforcer-grace",
+        "30s",
+        "DURATION",
+        "How long a barrier waits for an enforcer whose watch broke off, and for all after a start",
     ),
     setting(
         "upstream.endpoint",

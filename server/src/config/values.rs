@@ -54,6 +54,10 @@ pub struct Config {
     pub desk: DeskLimits,
     /// What leases are held to.
     pub leases: Leases,
+    /// Most changes of grants that are kept for watchers.
+    pub journal_max: usize,
+    /// How long an enforcer whose watch broke off is waited for.
+    pub enforcer_grace: Duration,
     /// Limits on connections and calls.
     pub connections: Connections,
     /// What profiles leave out.
@@ -191,6 +195,8 @@ impl Values<'_> {
                 quarantine: self.duration("leases.quarantine", (Duration::ZERO, QUARANTINE_MAX)),
                 shared: SharedAddresses::new(self.networks("leases.sharedAddresses")),
             },
+            journal_max: self.number("limits.journal", 1, 16_777_216),
+            enforcer_grace: self.duration("enforcers.grace", (Duration::ZERO, Duration::from_secs(600))),
             connections: Connections {
                 max: self.number("limits.connections.max", 1, 1_000_000),
                 per_address: self.number("limits.connections.perAddress", 1, 1_000_000),

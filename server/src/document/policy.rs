@@ -1,21 +1,25 @@
-//! Profiles and common ports as YAML documents.
+//! Profiles, common ports and rate limits as YAML documents.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use podgate_engine::{
     common_ports::CommonPorts,
     draft::{CommonPortsDraft, LeaseDraft, LimitsDraft, ProfileDraft, RuleDraft, SubjectDraft},
     fault::{Fault, nearest, shown},
     profile::Profile,
+    rate_limits::RateLimits,
 };
 
 use crate::document::{
     fault::{DocumentFault, Position},
+    fields::{list, metadata, required, text},
+    rate_limits::rate_limits_draft,
     reader::{Entries, Path, Reader},
-    tree::{self, Node, Value},
+    tree::{self, Node},
 };
 
 const API_VERSION: &str = "podgate.io/v1";
+const KINDS: [&str; 3] = ["AppProfile", "CommonPorts", "RateLimits"];
 
 /// A document that makes up policy.
 #[derive(Clone, Debug)]
@@ -24,6 +28,8 @@ pub enum Document {
     Profile(Arc<Profile>),
     /// `kind: CommonPorts`
     CommonPorts(Arc<CommonPorts>),
+    /// `kind: RateLimits`
+    RateLimits(Arc<RateLimits>),
 }
 
 /// Reads all documents of a file, or tells everything that is wrong with any of them.
@@ -55,7 +61,7 @@ fn read_one(file: &Arc<str>, tree: &Node) -> Result<Document, Vec<DocumentFault>
     let kind = match top.get("kind") {
         Some(node) => reader.text(node, &Path::Top.field("kind")),
         None => {
-            reader.missing(tree, &Path::Top.field("kind"), "AppProfile or CommonPorts");
+            reader.missing(tree, &Path::Top.field("kind"), &KINDS.join(", "));
             None
         }
     };
@@ -68,11 +74,14 @@ fn read_one(file: &Arc<str>, tree: &Node) -> Result<Document, Vec<DocumentFault>
             let draft = common_ports_draft(&mut reader, tree, top);
             finish(reader, tree, CommonPorts::parse(&draft)).map(|it| Document::CommonPorts(Arc::new(it)))
         }
+        Some("RateLimits") => {
+            let draft = rate_limits_draft(&mut reader, tree, top);
+            finish(reader, tree, RateLimits::parse(&draft)).map(|it| Document::RateLimits(Arc::new(it)))
+        }
         Some(other) => {
-            let hint = nearest(other, ["AppProfile", "CommonPorts"])
-                .map(|near| format!("; did you mean `{near}`?"))
-                .unwrap_or_default();
-            let message = format!("{} is no kind; expected AppProfile or CommonPorts{hint}", shown(other));
+            let hint =
+                nearest(other, KINDS).map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+            let message = format!("{} is no kind; expected {}{hint}", shown(other), KINDS.join(", "));
             reader.fault(tree.locate("kind"), "kind", message);
             Err(reader.into_faults())
         }
@@ -156,30 +165,6 @@ fn common_ports_draft(reader: &mut Reader, tree: &Node, top: Entries<'_>) -> Com
     }
 }
 
-fn metadata(reader: &mut Reader, tree: &Node, top: Entries<'_>) -> (String, BTreeMap<String, String>) {
-    let path = Path::Top.field("metadata");
-    let Some(node) = required(reader, tree, top, &Path::Top, "metadata", "a mapping with name") else {
-        return (String::new(), BTreeMap::new());
-    };
-    let fields = reader.entries(node, &path, &["name", "labels"]);
-    let name = required(reader, node, fields, &path, "name", "the name of the app or document")
-        .and_then(|name| reader.text(name, &path.field("name")))
-        .unwrap_or_default();
-    (name, fields.get("labels").map(|labels| read_labels(reader, labels, &path)).unwrap_or_default())
-}
-
-fn read_labels(reader: &mut Reader, node: &Node, parent: &Path<'_>) -> BTreeMap<String, String> {
-    let path = parent.field("labels");
-    let Value::Mapping(entries) = &node.value else {
-        reader.fault(node.at, path, format!("expected a mapping of text to text, found {}", node.kind()));
-        return BTreeMap::new();
-    };
-    let pairs = entries.iter();
-    pairs
-        .filter_map(|(key, value)| Some((key.text.clone(), reader.text(value, &path.field(&key.text))?)))
-        .collect()
-}
-
 fn subject(reader: &mut Reader, node: &Node, path: &Path<'_>) -> Option<SubjectDraft> {
     let fields = reader.entries(node, path, &["serviceAccount", "hosts"]);
     let subject = match (fields.get("serviceAccount"), fields.get("hosts")) {
@@ -243,35 +228,6 @@ fn lease(reader: &mut Reader, spec: Entries<'_>, parent: &Path<'_>) -> LeaseDraf
         grace: duration("grace"),
         max: fields.get("max").and_then(|node| reader.number(node, &path.field("max"))),
     }
-}
-
-fn required<'n>(
-    reader: &mut Reader,
-    around: &Node,
-    entries: Entries<'n>,
-    path: &Path<'_>,
-    key: &str,
-    expected: &str,
-) -> Option<&'n Node> {
-    let node = entries.get(key);
-    if node.is_none() {
-        reader.missing(around, &path.field(key), expected);
-    }
-    node
-}
-
-fn text(reader: &mut Reader, entries: Entries<'_>, path: &Path<'_>, key: &str) -> Option<String> {
-    entries.get(key).and_then(|node| reader.text(node, &path.field(key)))
-}
-
-fn list<T: Default>(
-    reader: &mut Reader,
-    entries: Entries<'_>,
-    path: &Path<'_>,
-    key: &str,
-    read: impl FnMut(&mut Reader, &Node, &Path<'_>) -> Option<T>,
-) -> Vec<T> {
-    entries.get(key).map(|node| reader.list(node, &path.field(key), read)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -368,7 +324,7 @@ spec:
         assert_eq!(
             faults("apiVersion: podgate.io/v1\nkind: AppProfil\n"),
             [
-                "app.yaml:2:7: kind: `AppProfil` is no kind; expected AppProfile or CommonPorts; did you mean `AppProfile`?"
+                "app.yaml:2:7: kind: `AppProfil` is no kind; expected AppProfile, CommonPorts, RateLimits; did you mean `AppProfile`?"
             ]
         );
     }

@@ -60,7 +60,7 @@ pub struct Patience {
 
 impl Patience {
     /// When the call has to be answered.
-    fn deadline(&self, now: Moment) -> Moment {
+    pub(crate) fn deadline(&self, now: Moment) -> Moment {
         now.offset(i64::try_from(self.answer_within.as_nanos()).unwrap_or(i64::MAX))
     }
 }

@@ -39,11 +39,23 @@ impl Gate {
         address: IpAddr,
         destination: &Destination,
     ) -> Result<Checked, Refusal> {
+        self.check_among(caller, cluster, address, destination, |_| true)
+    }
+
+    /// The same where only some of the address's grants count.
+    pub(crate) fn check_among(
+        &self,
+        caller: &Caller,
+        cluster: &str,
+        address: IpAddr,
+        destination: &Destination,
+        counts: impl Fn(&Grant) -> bool,
+    ) -> Result<Checked, Refusal> {
         require_operator(caller)?;
         let now = clock::wall();
         let grants = self.store.grants().at(PlaceRef { cluster, address });
         let living = grants.iter().flat_map(|grants| grants.iter()).filter(|grant| grant.lives(now));
-        for grant in living {
+        for grant in living.filter(|grant| counts(grant)) {
             if let Some(allowed) = grant.covering(destination) {
                 let rule = match &allowed.basis {
                     Basis::Profile(rule) | Basis::Common(rule) => Some(rule.clone()),

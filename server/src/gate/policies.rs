@@ -7,7 +7,7 @@ use podgate_engine::policy::PolicySet;
 use tracing::{info, warn};
 
 use crate::{
-    clock, config::values::Defaults, gate::in_force::InForce, gate::refusal::Refusal,
+    clock, config::values::Defaults, gate::in_force::InForce, gate::refusal::Refusal, limits::rates::Rates,
     source::directory::Documents,
 };
 
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Policies {
     in_force: ArcSwapOption<InForce>,
+    rates: Rates,
     written: Mutex<Written>,
     faults: ArcSwap<Vec<String>>,
     defaults: Defaults,
@@ -34,6 +35,7 @@ impl Policies {
     pub fn new(api: Documents, files: Option<Documents>, defaults: Defaults) -> Self {
         let policies = Self {
             in_force: ArcSwapOption::empty(),
+            rates: Rates::default(),
             written: Mutex::new(Written { files, api }),
             faults: ArcSwap::default(),
             defaults,
@@ -48,6 +50,11 @@ impl Policies {
         if guard.is_some() { Ok(guard) } else { Err(Refusal::NoPolicy) }
     }
 
+    /// The limits that Envoys ask about.
+    pub fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
     /// The documents as they were written. Holding this keeps others from changing policy.
     pub fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,6 +66,9 @@ impl Policies {
         for name in files.profiles.keys().filter(|name| written.api.profiles.contains_key(*name)) {
             warn!(app = %name, "a file's profile hides the API's of the same name");
         }
+        // The API has no rate limits: only here do they change.
+        self.rates.set(files.rate_limits.values().map(|limits| &limits.document));
+        metrics::gauge!("podgate_policy_rate_limits").set(files.rate_limits.len() as f64);
         written.files = Some(files);
         self.set_faults(Vec::new());
         self.swap(&written);
@@ -80,7 +90,7 @@ impl Policies {
             return;
         };
         let began = clock::now();
-        let Documents { mut profiles, mut common } = written.api.clone();
+        let Documents { mut profiles, mut common, .. } = written.api.clone();
         profiles.extend(files.profiles.iter().map(|(name, profile)| (Arc::clone(name), profile.clone())));
         common.extend(files.common.iter().map(|(name, ports)| (Arc::clone(name), ports.clone())));
         let policy = PolicySet::compile(profiles, common);

@@ -61,6 +61,17 @@ pub enum Refusal {
     /// No policy has been loaded yet.
     #[error("no policy is loaded yet")]
     NoPolicy,
+    /// The grant is durable, and not every enforcer that guards its destinations is known to have it in force.
+    #[error(
+        "granted, and not yet in force with every enforcer that guards the destinations; asking again waits on"
+    )]
+    EnforcersPending,
+    /// As many watch as can, or are expected back.
+    #[error("as many enforcers watch as can")]
+    TooManyWatchers,
+    /// A watcher is further behind than changes are kept, and its snapshot is not complete.
+    #[error("changes came faster than this watch took its snapshot; begin anew")]
+    Outrun,
     /// As many calls as can be are being worked on.
     #[error("too many calls are in flight")]
     Overloaded,

@@ -12,7 +12,6 @@ use crate::{
     grpc::{
         convert::{decision, fields::Fields, grant, request},
         service::{CALL_WITHIN_MAX, Waited},
-        status::not_served,
         timeout,
     },
     wording,
@@ -38,17 +37,20 @@ impl AuthorizationService for Authorization {
         &self,
         request: Request<v1::AuthorizeRequest>,
     ) -> Result<Response<v1::AuthorizeResponse>, Status> {
-        if request.get_ref().barrier {
-            return Err(not_served("Authorize with a barrier"));
-        }
+        let has_barrier = request.get_ref().barrier;
         let timeout = request.metadata().get(timeout::HEADER).map(MetadataValue::as_bytes);
         let answer_within = timeout.and_then(timeout::parse).unwrap_or(CALL_WITHIN_MAX).min(CALL_WITHIN_MAX);
         let waited = request.extensions().get().map_or(Duration::ZERO, |Waited(waited)| *waited);
         let answer_within = answer_within.saturating_sub(waited);
         let (asked, patience) =
             request::authorize(request.into_inner(), self.caller.address, waited, answer_within)?;
-        let Authorized { settled, outcome, revision } =
-            self.gate.authorize(&self.caller, &asked, &patience).await?;
+        let authorized = if has_barrier {
+            // On the heap: it is large, and few calls want it.
+            Box::pin(self.gate.authorize_behind_barrier(&self.caller, &asked, &patience)).await?
+        } else {
+            self.gate.authorize(&self.caller, &asked, &patience).await?
+        };
+        let Authorized { settled, outcome, revision } = authorized;
         let decision = &settled.decision;
         let (origin, held) = match outcome {
             Outcome::Deferred { delay, ticket } => {

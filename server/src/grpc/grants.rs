@@ -6,6 +6,7 @@ use podgate_engine::grant::GrantId;
 use podgate_proto::v1::{
     self, grant_service_revoke_request::Target as Wanted, grant_service_server::GrantService,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         caller_of,
         convert::{fields::Fields, grant},
         documents::page_size,
-        status::not_served,
+        watch,
     },
     store::Target,
 };
@@ -83,12 +84,13 @@ impl GrantService for Grants {
         Ok(Response::new(v1::GrantServiceRevokeResponse { revoked }))
     }
 
-    type WatchStream = tokio_stream::Empty<Result<v1::GrantServiceWatchResponse, Status>>;
+    type WatchStream = ReceiverStream<Result<v1::GrantServiceWatchResponse, Status>>;
 
     async fn watch(
         &self,
-        _: Request<Streaming<v1::GrantServiceWatchRequest>>,
+        request: Request<Streaming<v1::GrantServiceWatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(not_served("GrantService.Watch"))
+        let caller = caller_of(&request)?;
+        Ok(Response::new(watch::begin(&self.0, &caller, request.into_inner()).await?))
     }
 }

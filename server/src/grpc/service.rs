@@ -15,7 +15,11 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use podgate_proto::{
-    FILE_DESCRIPTOR_SET,
+    ENVOY_FILE_DESCRIPTOR_SET, FILE_DESCRIPTOR_SET,
+    envoy::service::{
+        auth::v3::authorization_server::AuthorizationServer,
+        ratelimit::v3::rate_limit_service_server::RateLimitServiceServer,
+    },
     v1::{
         audit_service_server::AuditServiceServer, authorization_service_server::AuthorizationServiceServer,
         common_ports_service_server::CommonPortsServiceServer, grant_service_server::GrantServiceServer,
@@ -33,6 +37,7 @@ use crate::{
         audit::Audit,
         authorization::Authorization,
         documents::Documents,
+        envoy::{check::Check, rate_limit::ShouldRateLimit},
         grants::Grants,
         status::{amend, from_refusal},
         timeout,
@@ -40,6 +45,8 @@ use crate::{
 };
 
 const AUTHORIZATION: &str = "/podgate.v1.AuthorizationService/";
+/// What Envoy asks, a call for each connection or request that it holds.
+const ENVOY: &str = "/envoy.service.";
 /// Health checks pass by all limits: a gateway that is busy is not a gateway that is dead.
 const HEALTH: [&str; 2] = ["/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"];
 /// Largest health request, in bytes.
@@ -69,23 +76,39 @@ impl std::fmt::Debug for Services {
 }
 
 /// Calls in flight, and whether new ones are taken. The Portal's have a lane of their own: a storm of pods must not keep
-/// the platform engineer from looking at it.
+/// the platform engineer from looking at it. So have Envoys: what they ask is answered from memory.
 #[derive(Debug)]
 pub struct Flow {
     pods: AtomicUsize,
     pods_max: usize,
     portal: AtomicUsize,
+    envoys: AtomicUsize,
     draining: AtomicBool,
 }
 
 /// Calls of the Portal at once.
 const PORTAL_CALLS_MAX: usize = 256;
+/// Calls of Envoys at once. They wait for nothing, so these are those whose request has not yet arrived whole.
+const ENVOY_CALLS_MAX: usize = 1_024;
 
 /// Whose call it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Line {
     Pods,
     Portal,
+    Envoys,
+}
+
+impl Line {
+    fn of(path: &str) -> Self {
+        if path.starts_with(AUTHORIZATION) {
+            Self::Pods
+        } else if path.starts_with(ENVOY) {
+            Self::Envoys
+        } else {
+            Self::Portal
+        }
+    }
 }
 
 impl Flow {
@@ -95,6 +118,7 @@ impl Flow {
             pods: AtomicUsize::new(0),
             pods_max: in_flight_max,
             portal: AtomicUsize::new(0),
+            envoys: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
         }
     }
@@ -114,7 +138,7 @@ impl Flow {
 
     /// Calls being worked on.
     pub fn in_flight(&self) -> usize {
-        self.pods.load(Ordering::Relaxed) + self.portal.load(Ordering::Relaxed)
+        [&self.pods, &self.portal, &self.envoys].map(|line| line.load(Ordering::Relaxed)).iter().sum()
     }
 
     /// Takes a call, unless there are too many beside the `parked` ones, which only wait.
@@ -127,11 +151,13 @@ impl Flow {
         let is_full = match line {
             Line::Pods => before.saturating_sub(parked) >= self.pods_max,
             Line::Portal => before >= PORTAL_CALLS_MAX,
+            Line::Envoys => before >= ENVOY_CALLS_MAX,
         };
         if is_full {
             let lane = match line {
                 Line::Pods => "pods",
                 Line::Portal => "portal",
+                Line::Envoys => "envoys",
             };
             metrics::counter!("podgate_shed_total", "lane" => lane).increment(1);
             return Err(Refusal::Overloaded);
@@ -143,6 +169,7 @@ impl Flow {
         match line {
             Line::Pods => &self.pods,
             Line::Portal => &self.portal,
+            Line::Envoys => &self.envoys,
         }
     }
 }
@@ -170,11 +197,15 @@ impl Services {
     ) -> Result<Self, tonic_reflection::server::Error> {
         let documents = Documents(Arc::clone(&gate));
         let grants = GrantServiceServer::new(Grants(Arc::clone(&gate)));
+        let checks = AuthorizationServer::new(Check(Arc::clone(&gate)));
+        let rate_limits = RateLimitServiceServer::new(ShouldRateLimit(Arc::clone(&gate)));
         let profiles = ProfileServiceServer::new(documents.clone());
         let common_ports = CommonPortsServiceServer::new(documents);
         let others = Routes::new(profiles.max_decoding_message_size(DOCUMENT_BYTES_MAX))
             .add_service(common_ports.max_decoding_message_size(DOCUMENT_BYTES_MAX))
             .add_service(grants.max_decoding_message_size(message_bytes))
+            .add_service(checks.max_decoding_message_size(message_bytes))
+            .add_service(rate_limits.max_decoding_message_size(message_bytes))
             .add_service(AuditServiceServer::new(Audit).max_decoding_message_size(message_bytes))
             .add_service(
                 tonic_health::pb::health_server::HealthServer::new(
@@ -217,7 +248,7 @@ impl Served {
         let Services { gate, others, flow, message_bytes } = &self.services;
         let message_bytes = *message_bytes;
         let path = request.uri().path();
-        let (is_health, is_authorization) = (HEALTH.contains(&path), path.starts_with(AUTHORIZATION));
+        let (is_health, line) = (HEALTH.contains(&path), Line::of(path));
         let timeout = request.headers().get(timeout::HEADER).map(http::HeaderValue::as_bytes);
         let timeout = timeout.and_then(timeout::parse).map(|timeout| timeout.saturating_sub(waited));
         if !waited.is_zero() {
@@ -225,17 +256,22 @@ impl Served {
         }
         let entered = if is_health {
             Ok(None)
-        } else if !is_authorization && self.caller.role == Role::Pod {
+        } else if line != Line::Pods && self.caller.role == Role::Pod {
             // Refused before a byte of a message is read that only an operator may send.
             Err(Refusal::RoleNotAllowed)
         } else {
-            let line = if is_authorization { Line::Pods } else { Line::Portal };
-            flow.enter(line, gate.booking().parked())
-                .and_then(|entered| gate.enter(&self.caller, timeout).map(|()| Some(entered)))
+            flow.enter(line, gate.booking().parked()).and_then(|entered| {
+                match line {
+                    Line::Pods | Line::Portal => gate.enter(&self.caller, timeout)?,
+                    // An operator, by the arm above; one calls for all the connections of its pods, and has a line.
+                    Line::Envoys => {}
+                }
+                Ok(Some(entered))
+            })
         };
         let work = match entered {
             Err(refusal) => Work::Refused(from_refusal(&refusal).into_http()),
-            Ok(entered) if is_authorization => {
+            Ok(entered) if line == Line::Pods => {
                 Work::Authorization(self.authorization.clone().call(request), entered)
             }
             Ok(entered) => {
@@ -293,6 +329,7 @@ enum Work<A, B> {
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(ENVOY_FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 

@@ -51,6 +51,9 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
         Refusal::NoLongerAllowed => (Code::FailedPrecondition, "NO_LONGER_ALLOWED"),
         Refusal::NoPolicy => (Code::Unavailable, "NO_POLICY"),
+        Refusal::EnforcersPending => (Code::Unavailable, "ENFORCERS_PENDING"),
+        Refusal::TooManyWatchers => (Code::ResourceExhausted, "WATCHERS_FULL"),
+        Refusal::Outrun => (Code::Unavailable, "WATCH_OUTRUN"),
         Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
         Refusal::Draining => (Code::Unavailable, "DRAINING"),
         Refusal::Store(StoreError::Full) => (Code::ResourceExhausted, "GRANTS_FULL"),
@@ -114,6 +117,9 @@ pub fn from_refusal(refusal: &Refusal) -> Status {
         | Refusal::NoLongerAllowed
         | Refusal::Store(StoreError::NoGrant | StoreError::Refused(Refused::Superseded)) => {}
         Refusal::NoPolicy
+        | Refusal::EnforcersPending
+        | Refusal::TooManyWatchers
+        | Refusal::Outrun
         | Refusal::Overloaded
         | Refusal::Draining
         | Refusal::Store(_)

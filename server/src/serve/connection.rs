@@ -75,7 +75,7 @@ impl Phase {
 struct Entry {
     has_called: AtomicBool,
     permit: Mutex<Option<Permit>>,
-    /// When its turn came, and how long after its first bytes.
+    /// When it was read first, and how long after its first bytes.
     entered_at: Moment,
     waited: Duration,
     /// Whether there has been a call since somebody last looked.
@@ -83,12 +83,14 @@ struct Entry {
 }
 
 impl Entry {
+    /// To be made just before the connection is read: the way from the door to the worker is part of the wait.
     fn new(turn: Turn) -> Self {
+        let entered_at = clock::now();
         Self {
             has_called: AtomicBool::new(false),
             permit: Mutex::new(Some(turn.permit)),
-            entered_at: turn.at,
-            waited: turn.waited,
+            entered_at,
+            waited: entered_at.since(turn.came_at),
             is_used: AtomicBool::new(true),
         }
     }

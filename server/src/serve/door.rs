@@ -42,9 +42,8 @@ pub(crate) enum Visitor {
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) permit: Permit,
-    /// When it came, and how long that was waited for.
-    pub(crate) at: Moment,
-    pub(crate) waited: Duration,
+    /// Since when it was waited for.
+    pub(crate) came_at: Moment,
 }
 
 /// Leave to be read; given back when dropped, the one of all before the address's own.
@@ -73,8 +72,7 @@ impl Door {
     pub(crate) async fn turn(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Turn> {
         let came_at = clock::now();
         let permit = self.enter(address, visitor).await?;
-        let at = clock::now();
-        Some(Turn { permit, at, waited: at.since(came_at) })
+        Some(Turn { permit, came_at })
     }
 
     async fn enter(self: &Arc<Self>, address: IpAddr, visitor: Visitor) -> Option<Permit> {

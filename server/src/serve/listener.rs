@@ -4,15 +4,11 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream},
+    sync::Arc,
     time::Duration,
 };
 
-use rustc_hash::FxHashMap;
 use rustix::{
     io::Errno,
     net::{SocketFlags, acceptfrom_with},
@@ -29,14 +25,16 @@ use tracing::{debug, error, warn};
 
 use crate::{
     authn::Caller,
-    config::values::Connections,
     grpc::service::Services,
-    serve::door::{Door, Turn, Visitor},
+    serve::{
+        door::{Door, Turn, Visitor},
+        places::{Full, Place, Places},
+    },
 };
 
 /// Connections that the kernel holds until they are accepted: a whole storm's first second.
 const BACKLOG: i32 = 4_096;
-/// How far apart rounds of accepting begin in a storm.
+/// How long to wait after a round of accepting, in a storm.
 const ROUND_EVERY: Duration = Duration::from_millis(1);
 /// How long to wait when no descriptor is left; without a wait the loop would spin.
 const EXHAUSTED_WAIT: Duration = Duration::from_millis(50);
@@ -62,70 +60,6 @@ pub struct Accepted {
     /// Its place among the connections held; given up when dropped.
     pub(crate) place: Place,
     pub(crate) turn: Turn,
-}
-
-/// Counts the connections held, in all and from each address.
-#[derive(Debug)]
-pub struct Places {
-    held: AtomicUsize,
-    by_address: Mutex<FxHashMap<IpAddr, usize>>,
-    limits: Connections,
-}
-
-/// A place among the connections held.
-#[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-/// Why a connection got no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
-    /// Too many are held.
-    Gateway,
-    /// Too many are held from this address.
-    Address,
-}
-
-impl Places {
-    /// Places within these limits.
-    pub fn new(limits: Connections) -> Self {
-        Self { held: AtomicUsize::new(0), by_address: Mutex::default(), limits }
-    }
-
-    /// How many are held.
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    /// Takes a place, if there is one.
-    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
-        if self.held() >= self.limits.max {
-            return Err(Full::Gateway);
-        }
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(address).or_default();
-        if *count >= self.limits.per_address {
-            return Err(Full::Address);
-        }
-        *count += 1;
-        self.held.fetch_add(1, Ordering::Relaxed);
-        Ok(Place { places: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.places.held.fetch_sub(1, Ordering::Relaxed);
-        let mut by_address = self.places.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&self.address);
-            }
-        }
-    }
 }
 
 /// Binds an address for listening. Connections inherit the socket's options, which saves each of them five system calls.
@@ -157,19 +91,19 @@ pub async fn accept(
     let door = Arc::new(Door::new());
     let mut waiting = JoinSet::new();
     for worker in workers.iter().cycle() {
-        let newcomer = listener.next().await;
+        let held = listener.next().await;
         while let Some(ended) = waiting.try_join_next() {
             if let Err(error) = ended {
                 error!(%error, "the task of a connection that waits failed");
             }
         }
-        waiting.spawn(hand_over(newcomer, services.clone(), Arc::clone(&door), worker.clone()));
+        waiting.spawn(hand_over(held, services.clone(), Arc::clone(&door), worker.clone()));
     }
     Ok(())
 }
 
 /// A connection that was accepted.
-struct Newcomer {
+struct Held {
     stream: StdStream,
     caller: Caller,
     place: Place,
@@ -185,13 +119,13 @@ struct Listener {
 
 impl Listener {
     /// The next connection for which there is a place.
-    async fn next(&mut self) -> Newcomer {
+    async fn next(&mut self) -> Held {
         let refused =
             |why| metrics::counter!("podgate_connections_refused_total", "reason" => why).increment(1);
         loop {
             match self.accept().await {
                 Ok((stream, caller)) => match self.places.take(caller.address) {
-                    Ok(place) => return Newcomer { stream, caller, place },
+                    Ok(place) => return Held { stream, caller, place },
                     Err(full) => {
                         let why = match full {
                             Full::Gateway => "gateway_full",
@@ -218,12 +152,11 @@ impl Listener {
             }
         }
     }
-}
 
-impl Listener {
     /// Many that come together are accepted together, and most of them have spoken by then: to wake for each would take a
-    /// fifth of a core from those who are served.
+    /// fifth of a core from those who are served. However many they are, others get their turn on this thread.
     async fn accept(&mut self) -> io::Result<(StdStream, Caller)> {
+        tokio::task::coop::consume_budget().await;
         loop {
             if let Ok(accepted) = self.socket.readable().await?.try_io(|socket| accept_one(socket.get_ref()))
             {
@@ -247,15 +180,15 @@ fn accept_one(listener: &StdListener) -> io::Result<(StdStream, Caller)> {
 }
 
 /// Waits until a connection has something to say and its turn has come, and hands it to its worker.
-async fn hand_over(newcomer: Newcomer, services: Services, door: Arc<Door>, worker: mpsc::Sender<Accepted>) {
-    let Newcomer { stream, caller, place } = newcomer;
+async fn hand_over(held: Held, services: Services, door: Arc<Door>, worker: mpsc::Sender<Accepted>) {
+    let Held { stream, caller, place } = held;
     let Some(stream) = once_it_speaks(stream, caller).await else {
         return;
     };
     let visitor = if services.expects(caller) { Visitor::Expected } else { Visitor::Newcomer };
     drop(services);
     if let Some(turn) = door.turn(caller.address, visitor).await {
-        // Nobody takes it any more where the gateway is ending.
+        // Nobody takes it any more where the gateway is ending, and a worker that fails ends the process.
         drop(worker.send(Accepted { stream, caller, place, turn }).await);
     }
 }
@@ -287,20 +220,18 @@ async fn once_it_speaks(stream: StdStream, caller: Caller) -> Option<StdStream> 
 
 #[cfg(test)]
 mod tests {
+    use socket2::SockRef;
+
     use super::*;
 
     #[test]
-    fn places_are_bounded_in_all_and_by_address_and_come_back() {
-        let limits = Connections { max: 3, per_address: 2, calls_in_flight: 1, message_bytes: 1 };
-        let places = Arc::new(Places::new(limits));
-        let (here, there) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = places.take(here).unwrap();
-        let _second = places.take(here).unwrap();
-        assert_eq!(places.take(here).unwrap_err(), Full::Address);
-        let _third = places.take(there).unwrap();
-        assert_eq!(places.take(there).unwrap_err(), Full::Gateway);
-        drop(first);
-        assert!(places.take(there).is_ok());
-        assert_eq!(places.held(), 2);
+    fn connections_inherit_what_is_set_on_the_listening_socket() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let _peer = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, caller) = accept_one(&listener).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        assert!(caller.address.is_loopback() && accept_one(&listener).is_err());
     }
 }

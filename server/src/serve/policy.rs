@@ -27,15 +27,16 @@ const UNNOTICED_FAULTY_MAX: Duration = Duration::from_secs(2);
 pub fn kept_documents(kept: &Kept) -> Result<Documents, StoreError> {
     let mut documents = Documents::default();
     for (kind, name, bytes) in &kept.documents {
+        let unreadable = |table, why| StoreError::Record { table, key: name.clone(), why };
         match kind {
             Kind::Profile => {
-                let profile = read::<v1::Profile>("profiles", name, bytes)?;
+                let profile = read::<v1::Profile>(bytes).map_err(|why| unreadable("profiles", why))?;
                 let etag = profile.etag();
                 let sourced = Sourced { document: Arc::new(profile), etag, source: Source::Api };
                 documents.profiles.insert(name.as_str().into(), sourced);
             }
             Kind::CommonPorts => {
-                let common = read::<v1::CommonPorts>("common_ports", name, bytes)?;
+                let common = read::<v1::CommonPorts>(bytes).map_err(|why| unreadable("common_ports", why))?;
                 let etag = common.etag();
                 let sourced = Sourced { document: Arc::new(common), etag, source: Source::Api };
                 documents.common.insert(name.as_str().into(), sourced);
@@ -45,16 +46,19 @@ pub fn kept_documents(kept: &Kept) -> Result<Documents, StoreError> {
     Ok(documents)
 }
 
-fn read<M: DocumentMessage>(
-    table: &'static str,
-    name: &str,
-    bytes: &[u8],
-) -> Result<M::Document, StoreError> {
-    let unreadable = |why: String| StoreError::Record { table, key: name.to_owned(), why };
-    let message = M::decode(bytes).map_err(|error| unreadable(error.to_string()))?;
+/// Tells what is wrong with a document that the store keeps.
+pub fn read_kept(kind: Kind, bytes: &[u8]) -> Result<(), String> {
+    match kind {
+        Kind::Profile => read::<v1::Profile>(bytes).map(drop),
+        Kind::CommonPorts => read::<v1::CommonPorts>(bytes).map(drop),
+    }
+}
+
+fn read<M: DocumentMessage>(bytes: &[u8]) -> Result<M::Document, String> {
+    let message = M::decode(bytes).map_err(|error| error.to_string())?;
     message.read().map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
-        unreadable(faults.join("; "))
+        faults.join("; ")
     })
 }
 

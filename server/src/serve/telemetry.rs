@@ -12,7 +12,7 @@ use crate::{
     config::{Config, values::LogFormat},
     gate::Gate,
     grpc::service::Flow,
-    serve::listener::Places,
+    serve::places::Places,
 };
 
 /// Buckets of durations, in seconds.
@@ -78,13 +78,34 @@ fn describe() {
     );
     describe_gauge!("podgate_policy_profiles", "Profiles in force");
     describe_gauge!("podgate_policy_common_ports", "Common-ports documents in force");
+    describe_gauge!("podgate_policy_rate_limits", "Rate-limits documents in force");
+    describe_counter!(
+        "podgate_envoy_checks_total",
+        "Connections and requests that Envoys asked about, by verdict"
+    );
+    describe_counter!(
+        "podgate_rate_limit_calls_total",
+        "Calls about rate limits, by domain and what they came to"
+    );
+    describe_counter!("podgate_rate_limit_over_total", "Descriptors that found no room, by domain and limit");
+    describe_gauge!("podgate_rate_limit_values", "Buckets that rate limits keep for single values");
+    describe_gauge!(
+        "podgate_rate_limit_values_shared",
+        "Descriptors so far whose values found no bucket of their own and shared one"
+    );
     describe_gauge!("podgate_grants", "Living grants");
     describe_gauge!("podgate_connections", "Connections held");
     describe_gauge!("podgate_calls_in_flight", "Calls being worked on");
     describe_gauge!("podgate_addresses_tracked", "Addresses in the per-IP limiter");
     describe_gauge!("podgate_addresses_overflowed", "Calls counted in the per-IP limiter's shared bucket");
+    describe_gauge!("podgate_store_bytes", "Size of the store's file");
     describe_histogram!("podgate_store_commit_seconds", "Time of a commit of the store");
     describe_histogram!("podgate_store_group_commands", "Writes in one commit of the store");
+    describe_gauge!("podgate_watchers", "Enforcers and others that watch grants");
+    describe_gauge!("podgate_watch_lag", "Changes that the watcher furthest behind has not been told of");
+    describe_gauge!("podgate_journal_changes", "Changes of grants kept for those that watch");
+    describe_counter!("podgate_watch_snapshots_total", "Snapshots begun for watchers, by why");
+    describe_counter!("podgate_barriers_total", "Grants that waited for enforcers, by what came of it");
     describe_counter!("podgate_upstream_calls_total", "Calls of the upstream, by call and result");
     describe_counter!("podgate_upstream_grants_total", "Grants that the upstream was told of, by result");
     describe_gauge!("podgate_upstream_pending", "Grants and ends that the upstream has not acknowledged");
@@ -108,6 +129,9 @@ impl Gauges {
     pub fn update(&self) {
         let (tracked, overflowed) = self.gate.per_ip().usage();
         metrics::gauge!("podgate_grants").set(self.gate.store().grants().len() as f64);
+        if let Some(bytes) = self.gate.store().bytes() {
+            metrics::gauge!("podgate_store_bytes").set(bytes as f64);
+        }
         metrics::gauge!("podgate_connections").set(self.places.held() as f64);
         metrics::gauge!("podgate_calls_in_flight").set(self.flow.in_flight() as f64);
         let (open, no_shows, bytes) = self.gate.booking().usage();
@@ -117,6 +141,14 @@ impl Gauges {
         metrics::gauge!("podgate_no_shows").set(no_shows as f64);
         metrics::gauge!("podgate_addresses_tracked").set(tracked as f64);
         metrics::gauge!("podgate_addresses_overflowed").set(overflowed as f64);
+        let (values, shared) = self.gate.policies().rates().usage();
+        metrics::gauge!("podgate_rate_limit_values").set(values as f64);
+        metrics::gauge!("podgate_rate_limit_values_shared").set(shared as f64);
+        let journal = self.gate.store().journal();
+        let (watchers, lag) = self.gate.enforcers().usage(journal.head());
+        metrics::gauge!("podgate_watchers").set(watchers as f64);
+        metrics::gauge!("podgate_watch_lag").set(lag as f64);
+        metrics::gauge!("podgate_journal_changes").set(journal.len() as f64);
         if let Some(upstream) = self.gate.upstream() {
             metrics::gauge!("podgate_upstream_pending").set(upstream.intake().pending() as f64);
             metrics::gauge!("podgate_upstream_breaker").set(f64::from(upstream.intake().breaker_phase()));

@@ -14,10 +14,11 @@ use crate::{
     grpc::service::Services,
     serve::{connection, listener::Accepted},
     store::Courier,
+    vital::Vital,
 };
 
-/// Connections on their way to one worker.
-const QUEUE_MAX: usize = 1_024;
+/// Connections on their way to one worker: as many as have permits.
+const QUEUE_MAX: usize = 128;
 
 /// How long a connection has to take its last answers once nothing is worked on.
 const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
@@ -52,6 +53,7 @@ impl Workers {
             let work = work(connections, services.clone(), shutdown.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             threads.push(thread.spawn(move || {
+                let _vital = Vital("a worker");
                 runtime.block_on(work);
                 // Blocking work of the Portal's calls may still run; what it has begun is finished by the store.
                 runtime.shutdown_background();

@@ -13,6 +13,7 @@ use std::{
 use podgate_engine::{
     common_ports::CommonPorts,
     profile::{Profile, Source, Sourced},
+    rate_limits::RateLimits,
 };
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -37,6 +38,8 @@ pub struct Documents {
     pub profiles: BTreeMap<Arc<str>, Sourced<Profile>>,
     /// The common ports.
     pub common: BTreeMap<Arc<str>, Sourced<CommonPorts>>,
+    /// The rate limits.
+    pub rate_limits: BTreeMap<Arc<str>, Sourced<RateLimits>>,
 }
 
 /// A directory of documents, with what was read of it before.
@@ -265,6 +268,7 @@ fn read_file(path: &Path) -> Result<Vec<ReadDocument>, Vec<DocumentFault>> {
             let etag = match &document {
                 Document::Profile(profile) => profile.etag(),
                 Document::CommonPorts(common) => common.etag(),
+                Document::RateLimits(limits) => limits.etag(),
             };
             ReadDocument { at, etag, document }
         })
@@ -274,40 +278,47 @@ fn read_file(path: &Path) -> Result<Vec<ReadDocument>, Vec<DocumentFault>> {
 fn merge(files: &FxHashMap<PathBuf, ReadFile>) -> Result<Documents, Vec<DocumentFault>> {
     let mut by_path: Vec<_> = files.iter().collect();
     by_path.sort_unstable_by_key(|(path, _)| *path);
-    let (mut profiles, mut common) = (Vec::new(), Vec::new());
+    let (mut profiles, mut common, mut rate_limits) = (Vec::new(), Vec::new(), Vec::new());
     for (path, file) in by_path {
         let file_name: Arc<str> = path.display().to_string().into();
         for ReadDocument { at, etag, document } in &file.documents {
-            let source = Source::File(Arc::clone(&file_name));
+            let (etag, source) = (*etag, Source::File(Arc::clone(&file_name)));
             match document {
                 Document::Profile(document) => {
-                    let name = document.name.shared();
-                    profiles.push((
-                        name,
-                        *at,
-                        Sourced { document: Arc::clone(document), etag: *etag, source },
-                    ));
+                    let sourced = Sourced { document: Arc::clone(document), etag, source };
+                    profiles.push((document.name.shared(), *at, sourced));
                 }
                 Document::CommonPorts(document) => {
-                    let name = document.name.shared();
-                    common.push((name, *at, Sourced { document: Arc::clone(document), etag: *etag, source }));
+                    let sourced = Sourced { document: Arc::clone(document), etag, source };
+                    common.push((document.name.shared(), *at, sourced));
+                }
+                Document::RateLimits(document) => {
+                    let sourced = Sourced { document: Arc::clone(document), etag, source };
+                    rate_limits.push((document.name.shared(), *at, sourced));
                 }
             }
         }
     }
     let mut faults = Vec::new();
+    let by_domain =
+        rate_limits.iter().map(|(_, at, limits)| (Arc::clone(&limits.document.domain), *at, limits.clone()));
+    unique("RateLimits", "spec.domain", by_domain.collect(), &mut faults);
     let documents = Documents {
-        profiles: unique("AppProfile", profiles, &mut faults),
-        common: unique("CommonPorts", common, &mut faults),
+        profiles: unique("AppProfile", "metadata.name", profiles, &mut faults),
+        common: unique("CommonPorts", "metadata.name", common, &mut faults),
+        rate_limits: unique("RateLimits", "metadata.name", rate_limits, &mut faults),
     };
     if faults.is_empty() { Ok(documents) } else { Err(faults) }
 }
 
+/// Documents by what has to tell them apart.
 fn unique<T>(
     kind: &str,
+    field: &str,
     mut named: Vec<(Arc<str>, Position, Sourced<T>)>,
     faults: &mut Vec<DocumentFault>,
 ) -> BTreeMap<Arc<str>, Sourced<T>> {
+    let noun = field.rsplit('.').next().unwrap_or(field);
     named.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     for pair in named.windows(2) {
         if let [(name, first_at, first), (second_name, at, second)] = pair
@@ -317,9 +328,9 @@ fn unique<T>(
             faults.push(DocumentFault {
                 file: Arc::clone(file),
                 position: Some(*at),
-                path: "metadata.name".to_owned(),
+                path: field.to_owned(),
                 message: format!(
-                    "a second {kind} has the name `{name}`; the first is at {first_file}:{}:{}",
+                    "a second {kind} has the {noun} `{name}`; the first is at {first_file}:{}:{}",
                     first_at.line, first_at.column
                 ),
             });

@@ -1,12 +1,6 @@
 //! The database file: redb, with a table for grants and one for each kind of document.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use podgate_engine::{
     grant::{Grant, GrantId},
@@ -16,17 +10,20 @@ use podgate_engine::{
 };
 use podgate_proto::store::GrantRecord;
 use prost::Message as _;
-use redb::{DatabaseError, Durability, ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{Durability, ReadableTable as _, TableDefinition, WriteTransaction};
 
 use crate::store::{
     StoreError,
     desk::{self, KeptDesk},
+    medium::{Medium, StoreFile},
     occupancy, record,
+    recovery::Recovery,
+    schema,
 };
 
 pub(crate) const GRANTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("grants");
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const NEXT_GRANT: &str = "next_grant";
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(crate) const NEXT_GRANT: &str = "next_grant";
 
 /// The kinds of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,7 +35,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Profile, Self::CommonPorts];
+
+    /// The table of its documents.
+    pub(crate) fn table(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
         match self {
             Self::Profile => TableDefinition::new("profiles"),
             Self::CommonPorts => TableDefinition::new("common_ports"),
@@ -55,6 +56,17 @@ pub struct Kept {
     pub next_grant: GrantId,
     /// What goes on at the desk.
     pub desk: KeptDesk,
+    /// What opening it had to set right.
+    pub recovery: Recovery,
+}
+
+/// Whether a store has been used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// It was made just now: nobody has been admitted, and nothing told.
+    New,
+    /// It was there.
+    Kept,
 }
 
 /// The leases that a store held when it was opened.
@@ -71,34 +83,43 @@ pub(crate) struct Leases {
 /// An open database.
 #[derive(Debug)]
 pub(crate) struct Database {
-    file: PathBuf,
+    medium: Box<dyn Medium>,
     open: Option<redb::Database>,
 }
 
 impl Database {
+    /// Opens the store of a directory, or makes it where there is none.
     pub(crate) fn open(directory: &Path) -> Result<(Self, Kept), StoreError> {
-        let refuse = |source| StoreError::Directory { directory: directory.to_owned(), source };
-        fs::create_dir_all(directory).map_err(refuse)?;
-        let file = directory.join("podgate.redb");
-        let is_new = !file.try_exists().map_err(refuse)?;
-        let open = create_or_open(&file)?;
-        // The keys of tickets are in it.
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(refuse)?;
-        let mut database = Self { open: Some(open), file };
+        let file = StoreFile::hold(directory)?;
+        if file.exists()? {
+            return Self::over(Box::new(file), Origin::Kept);
+        }
+        file.make(furnish)?;
+        Self::over(Box::new(file), Origin::New)
+    }
+
+    /// Opens the store that lies on a medium.
+    pub(crate) fn over(medium: Box<dyn Medium>, origin: Origin) -> Result<(Self, Kept), StoreError> {
+        let (open, recovery) = medium.open()?;
+        recovery.log();
+        let mut database = Self { medium, open: Some(open) };
         let write = database.begin()?;
+        if let Some(finding) = schema::check(&write)? {
+            return Err(StoreError::Unusable { file: database.name().to_owned(), finding });
+        }
         write.open_table(GRANTS)?;
         let next_grant = write.open_table(META)?.get(NEXT_GRANT)?.map_or(1, |id| id.value());
         let mut documents = Vec::new();
-        for kind in [Kind::Profile, Kind::CommonPorts] {
+        for kind in Kind::ALL {
             let table = write.open_table(kind.table())?;
             for entry in table.iter()? {
                 let (name, bytes) = entry?;
                 documents.push((kind, name.value().to_owned(), bytes.value().to_owned()));
             }
         }
-        let desk = desk::load(&write, is_new)?;
+        let desk = desk::load(&write, origin)?;
         write.commit()?;
-        Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk }))
+        Ok((database, Kept { documents, next_grant: GrantId(next_grant), desk, recovery }))
     }
 
     /// Reads the leases. One that nobody could renew, because the gateway was not there, has its grace from its end on.
@@ -127,6 +148,11 @@ impl Database {
         Ok(write)
     }
 
+    /// The name of the file.
+    pub(crate) fn name(&self) -> &Path {
+        self.medium.name()
+    }
+
     /// Closes the file after a failure: redb wants it opened anew, which the next group of writes does.
     pub(crate) fn close(&mut self) {
         self.open = None;
@@ -137,16 +163,17 @@ impl Database {
     fn opened(&mut self) -> Result<&redb::Database, StoreError> {
         match &mut self.open {
             Some(database) => Ok(database),
-            closed => Ok(closed.insert(redb::Database::open(&self.file)?)),
+            closed => Ok(closed.insert(self.medium.open()?.0)),
         }
     }
 }
 
-fn create_or_open(file: &Path) -> Result<redb::Database, StoreError> {
-    redb::Database::create(file).map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(file.to_owned()),
-        other => other.into(),
-    })
+/// Makes the tables of a new store.
+pub(crate) fn furnish(database: &mut redb::Database) -> Result<(), StoreError> {
+    let write = database.begin_write()?;
+    schema::stamp(&write)?;
+    write.commit()?;
+    Ok(())
 }
 
 /// Writes changed grants, and forgets ended ones.

@@ -9,13 +9,16 @@ use podgate_engine::{
     time::{Moment, WallTime},
 };
 use rand::RngExt as _;
-use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::{clock, store::StoreError};
+use crate::{
+    clock,
+    store::{StoreError, database::Origin},
+};
 
-const DESK: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("desk");
+pub(crate) const DESK: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("desk");
 /// By app: the frontier, in nanoseconds of the kept clock, and T of its bucket in nanoseconds.
-const FRONTIERS: TableDefinition<'_, &str, (i64, u64)> = TableDefinition::new("frontiers");
+pub(crate) const FRONTIERS: TableDefinition<'_, &str, (i64, u64)> = TableDefinition::new("frontiers");
 const EPOCH: &str = "epoch";
 const BOOT: &str = "boot";
 const CLOCK_OFFSET: &str = "clock_offset_ns";
@@ -41,8 +44,37 @@ pub struct KeptDesk {
     pub frontiers: Vec<Kept>,
 }
 
+/// What seals and reads tickets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Secrets {
+    /// Of the store.
+    pub(crate) epoch: u64,
+    /// The keys, and when the present one was made.
+    pub(crate) keys: Keys,
+    pub(crate) keys_made_at: WallTime,
+}
+
+/// Reads the secrets of a store, if it has any yet.
+pub(crate) fn secrets(
+    desk: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<Option<Secrets>, StoreError> {
+    let epoch = number(desk.get(EPOCH)?.map(|kept| kept.value().to_vec()), EPOCH)?;
+    let keys = desk.get(KEYS)?.map(|kept| kept.value().to_vec());
+    let keys =
+        keys.map(|bytes| decode(&bytes).ok_or_else(|| unreadable(KEYS, "keys cut short"))).transpose()?;
+    Ok(epoch.zip(keys).map(|(epoch, (keys, keys_made_at))| Secrets { epoch, keys, keys_made_at }))
+}
+
+/// Gives a store the secrets of another.
+pub(crate) fn put_secrets(write: &WriteTransaction, secrets: &Secrets) -> Result<(), StoreError> {
+    let mut desk = write.open_table(DESK)?;
+    desk.insert(EPOCH, secrets.epoch.to_be_bytes().as_slice())?;
+    desk.insert(KEYS, encode(&secrets.keys, secrets.keys_made_at).as_slice())?;
+    Ok(())
+}
+
 /// Reads what is kept, and makes what is not there yet.
-pub(crate) fn load(write: &WriteTransaction, is_new: bool) -> Result<KeptDesk, StoreError> {
+pub(crate) fn load(write: &WriteTransaction, origin: Origin) -> Result<KeptDesk, StoreError> {
     let mut desk = write.open_table(DESK)?;
     let kept_epoch = number(desk.get(EPOCH)?.map(|kept| kept.value().to_vec()), EPOCH)?;
     let epoch = match kept_epoch {
@@ -77,7 +109,7 @@ pub(crate) fn load(write: &WriteTransaction, is_new: bool) -> Result<KeptDesk, S
         }
     };
     let frontiers = load_frontiers(write, now, clock_offset_ns)?;
-    Ok(KeptDesk { is_new, epoch, keys, keys_made_at, clock_offset_ns, frontiers })
+    Ok(KeptDesk { is_new: origin == Origin::New, epoch, keys, keys_made_at, clock_offset_ns, frontiers })
 }
 
 /// Frontiers that lie ahead; those that have passed are forgotten.

@@ -71,6 +71,13 @@ impl Group {
         self.answers.len() + self.parcels.iter().map(|(_, answers)| answers.len()).sum::<usize>()
     }
 
+    /// Whether it changes nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        let has_desk = !self.frontiers.is_empty() || self.keys.is_some();
+        let has_grants = !self.changes.is_empty() || !self.heard.is_empty() || !self.forgotten.is_empty();
+        !has_desk && !has_grants && self.documents.is_empty()
+    }
+
     /// The seat as this group leaves it so far.
     pub(crate) fn seat(&mut self, index: &GrantIndex, seat: &Seat) -> &mut SeatNow {
         self.seats.entry(seat.clone()).or_insert_with_key(|seat| SeatNow::of(index, seat))

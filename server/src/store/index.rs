@@ -86,11 +86,11 @@ impl GrantIndex {
         };
         let mut changes = grants.into_iter().map(|(id, grant)| (id, Some(grant))).peekable();
         while changes.peek().is_some() {
-            index.publish(changes.by_ref().take(LOADED_AT_ONCE), std::iter::empty());
+            index.publish(changes.by_ref().take(LOADED_AT_ONCE), std::iter::empty(), drop);
         }
         let occupancies = occupancies.into_iter();
         let occupancies = occupancies.map(|(seat, occupancy)| (seat, Some(Arc::new(occupancy))));
-        index.publish(std::iter::empty(), occupancies);
+        index.publish(std::iter::empty(), occupancies, drop);
         index
     }
 
@@ -215,11 +215,12 @@ impl GrantIndex {
         over.filter_map(|(_, id)| by_id.grants.get(id)).take(most).cloned().collect()
     }
 
-    /// Puts a committed group of changes in force.
+    /// Puts a committed group of changes in force, and tells each with what it changed.
     pub(crate) fn publish(
         &self,
         changes: impl Iterator<Item = (GrantId, Option<Arc<Grant>>)>,
         occupancies: impl Iterator<Item = (Seat, Option<Arc<Occupancy>>)>,
+        mut told: impl FnMut(Change),
     ) {
         let remembered = self.occupancies.pin();
         for (seat, change) in occupancies {
@@ -236,7 +237,8 @@ impl GrantIndex {
                 None => by_id.remove(id),
             };
             let address = change.as_ref().or(before.as_ref()).map(|grant| grant.subject.address);
-            moved.extend(address.map(|address| (address, id, change)));
+            moved.extend(address.map(|address| (address, id, change.clone())));
+            told(Change { before, after: change });
         }
         drop(by_id);
         let lots = self.by_address.pin();
@@ -253,4 +255,13 @@ impl GrantIndex {
             }
         }
     }
+}
+
+/// What became of a grant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The grant as it was; none: it is new.
+    pub before: Option<Arc<Grant>>,
+    /// The grant as it is; none: it has ended.
+    pub after: Option<Arc<Grant>>,
 }

@@ -94,7 +94,7 @@ fn living_grants_take_no_more_than_they_may() {
         let seat = SharedAddresses::default().seat(held.subject.place(), "");
         (seat, Some(Arc::new(occupancy(number))))
     });
-    index.publish(std::iter::empty(), remembered);
+    index.publish(std::iter::empty(), remembered, drop);
     let with_history = (resident() - before) / GRANTS;
     println!("{each} bytes a grant; {with_history} where each address has changed hands within the hour");
     assert_eq!(index.len() as u64, GRANTS);

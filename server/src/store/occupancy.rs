@@ -12,7 +12,7 @@ use redb::{ReadableTable as _, TableDefinition, WriteTransaction};
 
 use crate::store::{StoreError, record};
 
-const OCCUPANCIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("occupancies");
+pub(crate) const OCCUPANCIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("occupancies");
 
 /// Reads all of them, those first that are forgotten first.
 pub(crate) fn load(write: &WriteTransaction) -> Result<Vec<(Seat, Occupancy)>, StoreError> {
@@ -66,7 +66,8 @@ fn to_record(seat: &Seat, occupancy: &Occupancy) -> OccupancyRecord {
     }
 }
 
-fn from_record(generation: u64, record: OccupancyRecord) -> Result<(Seat, Occupancy), String> {
+/// A record as what is remembered, or what is wrong with it.
+pub(crate) fn from_record(generation: u64, record: OccupancyRecord) -> Result<(Seat, Occupancy), String> {
     let address = record::to_address(&record.address)?;
     let former =
         |former: FormerRecord| Former { uid: former.uid, until: WallTime::from_millis(former.until_ms) };

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::store::{GrantIndex, Pending, StoreError, command::Command, database::Database, record};
 
-const TOMBSTONES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("upstream_revocations");
+pub(crate) const TOMBSTONES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("upstream_revocations");
 
 /// A grant that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +188,7 @@ fn to_record(tombstone: &Tombstone) -> TombstoneRecord {
     }
 }
 
-fn from_record(id: GrantId, record: TombstoneRecord) -> Result<Tombstone, String> {
+pub(crate) fn from_record(id: GrantId, record: TombstoneRecord) -> Result<Tombstone, String> {
     let TombstoneRecord { generation, app, cluster, address } = record;
     let address = record::to_address(&address)?;
     Ok(Tombstone { id, generation, app: app.into(), cluster: cluster.into(), address })

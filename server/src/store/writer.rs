@@ -4,6 +4,7 @@ mod leases;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -22,8 +23,10 @@ use crate::{
         command::{Answer, Command, Ending, Frontier},
         database::{self, Database, Kept, Kind, Leases},
         desk,
+        fault::{self, Stage},
         group::Group,
         index::GrantIndex,
+        journal::Journal,
         occupancy,
         rules::Rules,
         tombstone::Tombstones,
@@ -32,8 +35,8 @@ use crate::{
 
 /// Most commands of one commit.
 const GROUP_MAX: usize = 1_024;
-/// Commits begin so far apart under load, and what comes meanwhile goes with the next. Calls that are parked are admitted one
-/// by one, and would each have a commit of its own.
+/// Commits begin at least so far apart, and what comes meanwhile goes with the next. Calls that are parked are admitted one by
+/// one, and would each have a commit of its own.
 const COMMIT_EVERY_NS: i64 = 2_000_000;
 /// Most grants that one command ends.
 pub const ENDED_MAX: u32 = 100_000;
@@ -41,6 +44,7 @@ pub const ENDED_MAX: u32 = 100_000;
 pub(crate) struct Writer {
     database: Database,
     index: Arc<GrantIndex>,
+    pub(crate) journal: Arc<Journal>,
     /// The number of the next grant, or of the next end of one.
     next_grant: GrantId,
     rules: Rules,
@@ -88,6 +92,7 @@ impl Writer {
         Self {
             database,
             index,
+            journal: Arc::default(),
             next_grant,
             rules,
             shared,
@@ -115,6 +120,11 @@ impl Writer {
         Arc::clone(&self.is_failing)
     }
 
+    /// The file that it writes.
+    pub(crate) fn file(&self) -> &Path {
+        self.database.name()
+    }
+
     /// Works until nobody can send any more.
     pub(crate) fn run(mut self, queue: &Receiver<Command>) {
         let commit_seconds = metrics::histogram!("podgate_store_commit_seconds");
@@ -122,7 +132,6 @@ impl Writer {
         let mut next_at = clock::now();
         while let Ok(first) = queue.recv() {
             std::thread::sleep(next_at.since(clock::now()));
-            next_at = clock::now().offset(COMMIT_EVERY_NS);
             let mut group = Group::default();
             let wall = clock::wall();
             self.take(&mut group, first, wall);
@@ -132,12 +141,17 @@ impl Writer {
                     Err(_) => break,
                 }
             }
+            fault::pass(Stage::Gathered);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
+            if !group.is_empty() {
+                next_at = began.offset(COMMIT_EVERY_NS);
+            }
             let committed = self.commit(&group);
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
+                    fault::pass(Stage::Committed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
@@ -146,12 +160,14 @@ impl Writer {
                     let seats = group.seats.into_iter();
                     let remembered =
                         seats.filter_map(|(seat, now)| Some((seat, Some(Arc::clone(now.change()?.0)))));
-                    self.index.publish(group.changes.into_iter(), forgotten.chain(remembered));
+                    self.journal.publish(&self.index, group.changes, forgotten.chain(remembered));
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
+                    fault::pass(Stage::Published);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
+                    fault::pass(Stage::Answered);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -250,9 +266,7 @@ impl Writer {
     }
 
     fn commit(&mut self, group: &Group) -> Result<(), StoreError> {
-        let has_desk = !group.frontiers.is_empty() || group.keys.is_some();
-        let has_grants = !group.changes.is_empty() || !group.heard.is_empty() || !group.forgotten.is_empty();
-        if !has_grants && group.documents.is_empty() && !has_desk {
+        if group.is_empty() {
             return Ok(());
         }
         let write = self.database.begin()?;
@@ -284,6 +298,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
+        fault::pass(Stage::Written);
         write.commit()?;
         Ok(())
     }

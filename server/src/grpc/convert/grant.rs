@@ -13,6 +13,11 @@ use crate::{clock, grpc::convert::decision::destination};
 
 /// A grant as a message.
 pub fn grant(grant: &Grant) -> v1::Grant {
+    part(grant, grant.allowed.iter())
+}
+
+/// A grant as a message, with a part of what it allows.
+pub fn part<'a>(grant: &Grant, part: impl Iterator<Item = &'a Allowed>) -> v1::Grant {
     v1::Grant {
         grant_id: grant.id.to_string(),
         generation: grant.generation,
@@ -31,10 +36,11 @@ pub fn grant(grant: &Grant) -> v1::Grant {
             }),
             SubjectKind::Host(_) => None,
         },
-        decisions: grant.allowed.iter().map(allowed).collect(),
+        decisions: part.map(allowed).collect(),
         created_at: Some(timestamp(grant.created_at)),
         expires_at: Some(timestamp(grant.expires_at)),
         policy_revision: hex(grant.revision),
+        grace: None,
     }
 }
 
