@@ -13,6 +13,7 @@ pub mod page;
 pub mod gateway;
 pub mod guarded_redis;
 pub mod init;
+pub mod stopped;
 
 pub mod caller;
 pub mod documents;
