@@ -9,6 +9,7 @@ pub mod destination;
 pub mod host;
 pub mod port;
 pub mod subject;
+pub mod uid;
 
 pub mod draft;
 pub mod fault;

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use crate::{grant::Place, shared::Word};
+use crate::{grant::Place, shared::Word, uid::Uid};
 
 /// Who is to be let through.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +34,7 @@ pub struct PodIdentity {
     /// Pod name, for the record.
     pub name: Box<str>,
     /// Pod uid.
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// Service account.
     pub service_account: Word,
     /// Node name, for the record.

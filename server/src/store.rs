@@ -360,6 +360,8 @@ impl Store {
 
 #[cfg(test)]
 mod lease_tests;
+#[cfg(test)]
+mod memory_tests;
 
 #[cfg(test)]
 mod tests {

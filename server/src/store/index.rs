@@ -15,16 +15,19 @@ use podgate_engine::{
 };
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use crate::store::lot::Lot;
+use crate::store::lot::{ByAddress, Lot, On};
 
 /// How many grants one page looks at, so that a rare filter does not hold the lock for ever.
 const LOOKED_AT_MAX: usize = 50_000;
+
+/// Grants that are put into the index at once when a store is opened: the changes of one go are held in a list.
+const LOADED_AT_ONCE: usize = 1_024;
 
 /// Living grants, and what is remembered of the addresses. Changed by the store's writer alone.
 #[derive(Debug)]
 pub struct GrantIndex {
     /// Whatever the cluster: addresses of two clusters seldom meet.
-    by_address: HashMap<IpAddr, Lot, FxBuildHasher>,
+    by_address: HashMap<ByAddress, (), FxBuildHasher>,
     by_id: RwLock<ById>,
     occupancies: HashMap<Seat, Arc<Occupancy>, FxBuildHasher>,
 }
@@ -81,22 +84,26 @@ impl GrantIndex {
             by_id: RwLock::default(),
             occupancies: HashMap::with_hasher(FxBuildHasher),
         };
-        let changes = grants.into_iter().map(|(id, grant)| (id, Some(grant)));
+        let mut changes = grants.into_iter().map(|(id, grant)| (id, Some(grant))).peekable();
+        while changes.peek().is_some() {
+            index.publish(changes.by_ref().take(LOADED_AT_ONCE), std::iter::empty(), drop);
+        }
         let occupancies = occupancies.into_iter();
         let occupancies = occupancies.map(|(seat, occupancy)| (seat, Some(Arc::new(occupancy))));
-        index.publish(changes, occupancies, |_| {});
+        index.publish(std::iter::empty(), occupancies, drop);
         index
     }
 
     /// The grants on an address of a cluster, if there are any.
     pub fn at(&self, place: PlaceRef<'_>) -> Option<Lot> {
         let lots = self.by_address.pin();
-        lots.get(&place.address)?.filtered(|grant| *grant.subject.cluster == *place.cluster)
+        let (lot, ()) = lots.get_key_value(&On(Some(place.address)))?;
+        lot.0.filtered(|grant| *grant.subject.cluster == *place.cluster)
     }
 
     /// How many grants lie on an address, whatever the cluster.
     pub(crate) fn count_at(&self, address: IpAddr) -> usize {
-        self.by_address.pin().get(&address).map_or(0, |lot| lot.len())
+        self.by_address.pin().get_key_value(&On(Some(address))).map_or(0, |(lot, ())| lot.0.len())
     }
 
     /// The grants on a seat, if there are any.
@@ -236,12 +243,14 @@ impl GrantIndex {
         drop(by_id);
         let lots = self.by_address.pin();
         for (address, id, change) in moved {
-            let lot = match lots.get(&address) {
-                Some(lot) => lot.changed(id, change),
+            let address = On(Some(address));
+            let lot = match lots.get_key_value(&address) {
+                Some((lot, ())) => lot.0.changed(id, change),
                 None => change.map(Lot::One),
             };
             match lot {
-                Some(lot) => drop(lots.insert(address, lot)),
+                // The key that was there is replaced as well.
+                Some(lot) => drop(lots.insert(ByAddress(lot), ())),
                 None => drop(lots.remove(&address)),
             }
         }

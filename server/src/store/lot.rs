@@ -1,6 +1,14 @@
 //! The grants on one address: nearly always one.
 
-use std::{ops::Deref, slice, sync::Arc};
+use std::{
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    ops::Deref,
+    slice,
+    sync::Arc,
+};
+
+use papaya::Equivalent;
 
 use podgate_engine::grant::{Grant, GrantId};
 
@@ -21,6 +29,41 @@ impl Deref for Lot {
             Self::One(grant) => slice::from_ref(grant),
             Self::Many(grants) => grants,
         }
+    }
+}
+
+/// A lot is found by its address, which stands in its grants.
+#[derive(Clone, Debug)]
+pub(crate) struct ByAddress(pub(crate) Lot);
+
+impl ByAddress {
+    /// None is ever empty.
+    fn address(&self) -> Option<IpAddr> {
+        self.0.first().map(|grant| grant.subject.address)
+    }
+}
+
+impl Hash for ByAddress {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address().hash(state);
+    }
+}
+
+impl PartialEq for ByAddress {
+    fn eq(&self, other: &Self) -> bool {
+        self.address() == other.address()
+    }
+}
+
+impl Eq for ByAddress {}
+
+/// An address, to find the lot on it.
+#[derive(Debug, Hash)]
+pub(crate) struct On(pub(crate) Option<IpAddr>);
+
+impl Equivalent<ByAddress> for On {
+    fn equivalent(&self, lot: &ByAddress) -> bool {
+        self.0 == lot.address()
     }
 }
 

@@ -81,6 +81,7 @@ mod tests {
         lease::{Fallback, Tenure},
         subject::{PodIdentity, Subject},
         time::Moment,
+        uid::Uid,
     };
     use prost::Message as _;
 
@@ -103,7 +104,7 @@ mod tests {
             shadow: false,
             fallback: Fallback::Deny,
         };
-        let uid: Box<str> = "u".repeat(64).into();
+        let uid: Uid = "u".repeat(64).into();
         let mut grant = Grant {
             id: GrantId(u64::MAX),
             generation: u64::MAX,

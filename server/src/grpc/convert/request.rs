@@ -128,7 +128,7 @@ fn pod(fields: &mut Fields, message: v1::Pod, from: IpAddr) -> (Subject, Vec<IpA
     let identity = PodIdentity {
         namespace: fields.required("pod.namespace", message.namespace, 63).into(),
         name: fields.word("pod.name", message.name, 253),
-        uid: fields.required("pod.uid", message.uid, 64),
+        uid: fields.required("pod.uid", message.uid, 64).into(),
         service_account: fields.required("pod.service_account", message.service_account, 253).into(),
         node: fields.word("pod.node", message.node, 253).into(),
     };
