@@ -12,8 +12,8 @@ use std::{
 };
 
 use podgate_engine::{
-    grant::{Grant, GrantId},
-    lease::NewGrant,
+    grant::{Grant, GrantId, Place},
+    lease::{NewGrant, Occupancy, Refused, SharedAddresses},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -47,6 +47,8 @@ struct Ledger {
     /// Grants that ended, acknowledged; and that one of them is above any that was seen so far.
     gone: BTreeSet<GrantId>,
     highest: u64,
+    /// What is remembered of each address.
+    remembered: BTreeMap<IpAddr, Arc<Occupancy>>,
     /// Addresses where a write failed: it may have been done all the same, or not.
     doubtful: BTreeSet<IpAddr>,
     /// What each document may be.
@@ -60,6 +62,7 @@ struct Figures {
     in_recovery: u32,
     commits_undone: u32,
     granted: u64,
+    superseded: u64,
     ended: u64,
     documents: u64,
     frontiers: u64,
@@ -78,6 +81,8 @@ impl Ledger {
                         self.highest = self.highest.max(granted.id.0);
                     }
                     Ok(Err(StoreError::NotWritten)) | Err(_) => drop(self.doubtful.insert(address)),
+                    // A pod that asks for more while another one takes its address.
+                    Ok(Err(StoreError::Refused(Refused::Superseded))) => figures.superseded += 1,
                     Ok(Err(other)) => panic!("{other}"),
                 },
                 Asked::End(grant, answer) => match answer.blocking_recv() {
@@ -112,6 +117,7 @@ impl Ledger {
             store.grants().find(usize::MAX, |_| true).into_iter().map(|grant| (grant.id, grant)).collect();
         self.gone.extend(self.living.keys().filter(|id| !in_force.contains_key(id)));
         self.living = in_force;
+        self.remembered = remembered(store);
     }
 
     /// Compares with what is there, and goes on from that.
@@ -133,6 +139,12 @@ impl Ledger {
                 self.gone.contains(id) || (is_new && !self.doubtful.contains(&grant.subject.address));
             figures.resurrected += u64::from(is_resurrected);
         }
+        let now_remembered = remembered(store);
+        for address in addresses().filter(|address| !self.doubtful.contains(address)) {
+            let (was, is) = (self.remembered.get(&address), now_remembered.get(&address));
+            assert_eq!(was, is, "what is remembered of {address}");
+        }
+        self.remembered = now_remembered;
         assert!(kept.next_grant.0 > self.highest, "{} would be given again", kept.next_grant);
         let documents: BTreeMap<_, _> =
             kept.documents.iter().map(|(_, name, bytes)| (name.clone(), bytes.clone())).collect();
@@ -149,6 +161,18 @@ impl Ledger {
         self.doubtful.clear();
         self.living = there;
     }
+}
+
+fn addresses() -> impl Iterator<Item = IpAddr> {
+    (0..64).map(|last| [10, 0, 0, last].into())
+}
+
+fn remembered(store: &Store) -> BTreeMap<IpAddr, Arc<Occupancy>> {
+    let of = |address| {
+        let seat = SharedAddresses::default().seat(Place { cluster: "".into(), address }, "");
+        Some((address, store.grants().occupancy(&seat)?))
+    };
+    addresses().filter_map(of).collect()
 }
 
 /// Sends a batch of writes at once, so that they fall into groups.
