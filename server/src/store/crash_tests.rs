@@ -5,7 +5,7 @@
 //! groups fall.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::IpAddr,
     sync::Arc,
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use podgate_engine::{
     grant::{Grant, GrantId},
-    lease::NewGrant,
+    lease::{NewGrant, Refused},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -27,6 +27,8 @@ use super::{
 
 const ROUNDS: u64 = 100;
 const SEED: u64 = 20_250_611;
+/// So many pods that lost their address ask for it again.
+const SUPERSEDED_MAX: usize = 20;
 
 pub(super) fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
     NewGrant { request, ..samples::new_grant(address, uid) }
@@ -52,6 +54,8 @@ struct Ledger {
     /// What each document may be.
     documents: BTreeMap<String, Vec<Option<Vec<u8>>>>,
     frontiers: BTreeMap<String, i64>,
+    /// Pods whose address another has taken, acknowledged.
+    superseded: VecDeque<(IpAddr, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +67,7 @@ struct Figures {
     ended: u64,
     documents: u64,
     frontiers: u64,
+    superseded: u64,
     lost: u64,
     resurrected: u64,
 }
@@ -78,6 +83,8 @@ impl Ledger {
                         self.highest = self.highest.max(granted.id.0);
                     }
                     Ok(Err(StoreError::NotWritten)) | Err(_) => drop(self.doubtful.insert(address)),
+                    // Another of the batch has taken the address.
+                    Ok(Err(StoreError::Refused(_))) => {}
                     Ok(Err(other)) => panic!("{other}"),
                 },
                 Asked::End(grant, answer) => match answer.blocking_recv() {
@@ -149,6 +156,36 @@ impl Ledger {
         self.doubtful.clear();
         self.living = there;
     }
+}
+
+/// Has the latest pods whose address was taken ask for it again, and then another pod lose its address.
+fn supersede(store: &Store, ledger: &mut Ledger, round: u64, figures: &mut Figures) {
+    let grant = |address: IpAddr, uid: &str| {
+        let pending = store.grant(new_grant(address, uid, 1)).unwrap();
+        pending.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    };
+    for (address, uid) in &ledger.superseded {
+        match grant(*address, uid) {
+            Err(StoreError::Refused(Refused::Superseded)) => {}
+            // The power has gone.
+            Err(StoreError::NotWritten | StoreError::Closed) => return,
+            other => panic!("{uid} takes {address} back: {other:?}"),
+        }
+    }
+    let address = IpAddr::from([10, 1, (round >> 8) as u8, round as u8]);
+    let [first, second] = ["first", "second"].map(|uid| format!("{uid}-{round}"));
+    match (grant(address, &first), grant(address, &second)) {
+        (Ok(over), Ok(_)) => {
+            figures.superseded += 1;
+            ledger.gone.insert(over.id);
+            ledger.superseded.push_back((address, first));
+            if ledger.superseded.len() > SUPERSEDED_MAX {
+                ledger.superseded.pop_front();
+            }
+        }
+        _ => drop(ledger.doubtful.insert(address)),
+    }
+    ledger.settle(store, Vec::new(), figures);
 }
 
 /// Sends a batch of writes at once, so that they fall into groups.
@@ -235,6 +272,7 @@ fn run(rounds: u64, seed: u64) -> Figures {
         if !disk.is_off() {
             disk.light_fuse(chance.random_range(1..400));
         }
+        supersede(&store, &mut ledger, round, &mut figures);
         let now_ns = crate::clock::now().offset(kept.desk.clock_offset_ns).as_nanos();
         while !disk.is_off() {
             let asked = ask(&store, &mut chance, now_ns);
