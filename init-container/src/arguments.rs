@@ -114,7 +114,10 @@ impl Arguments {
                     self.read_long(&name, &mut parser)
                 }
                 Ok(Some(Arg::Short(letter))) => {
-                    self.fault(format!("-{letter}"), "is no flag; expected a flag such as --app");
+                    self.fault(
+                        format!("-{}", letter.escape_debug()),
+                        "is no flag; expected a flag such as --app",
+                    );
                     true
                 }
                 Ok(Some(Arg::Value(value))) => {
@@ -334,6 +337,11 @@ mod tests {
         let arguments = Arguments::collect(vec!["--app".into(), bad()], vars);
         let faults: Vec<String> = arguments.faults.iter().map(Fault::to_string).collect();
         assert_eq!(faults, ["--app: is not UTF-8: \"a\u{fffd}\"", "POD_UID: is not UTF-8: \"a\u{fffd}\""]);
+    }
+
+    #[test]
+    fn a_letter_that_is_none_stays_on_its_line() {
+        assert_eq!(faults(&["-\n"], &[]), ["-\\n: is no flag; expected a flag such as --app"]);
     }
 
     #[test]

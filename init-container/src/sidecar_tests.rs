@@ -165,12 +165,26 @@ async fn a_pod_that_may_not_start_ends_as_an_init_container_does() {
         (Ok(denied()), 10),
         (refused(Code::ResourceExhausted, "APP_RATE", Some(Duration::from_hours(1))), 11),
         (refused(Code::Unauthenticated, "TOKEN_EXPIRED", None), 13),
+        (refused(Code::FailedPrecondition, "POD_SUPERSEDED", None), 14),
     ] {
         let set = Set::of(Stage::with(answer).await);
         let ended = set.stage.run(&["sidecar", "--grant-file", &set.grant]).await;
         assert_eq!(ended.code, code, "{}", ended.printed);
         assert!(!has(&set.ready));
     }
+}
+
+#[tokio::test]
+async fn a_pod_may_start_without_a_grant_and_its_sidecar_goes_on_asking() {
+    let set = Set::of(Stage::without_gateway().await);
+    let args = ["sidecar", "--grant-file", &set.grant, "--wait=200ms", "--on-unavailable=continue"];
+    let ended = set.stage.run_until(&args, set.stage.said("asks again in")).await;
+    assert_eq!(ended.code, 0, "{}", ended.printed);
+    let lines = "WARNING: what it reaches may refuse it until a grant is given\n\
+                 23:59:59Z the pod may start: DIR/podgate-ready says so\n\
+                 23:59:59Z asks again in ?ms\n";
+    assert!(ended.printed.contains(lines), "{}", ended.printed);
+    assert!(ended.last_word.starts_with("{\"result\":\"ended_by_signal\","), "{}", ended.last_word);
 }
 
 #[tokio::test]

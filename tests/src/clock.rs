@@ -10,6 +10,12 @@ pub fn since_boot() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// The time since 1970 (CLOCK_REALTIME): the clock by which a gateway tells when a lease ends.
+pub fn since_1970() -> Duration {
+    let time = clock_gettime(ClockId::Realtime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// Waits until an instant since boot that a gateway has told, as a caller does that keeps its appointment.
 pub async fn until(instant: Duration) {
     // A timer counts the time that the machine does not sleep, in whole milliseconds: it may end early.

@@ -18,6 +18,8 @@ pub mod gateway;
 pub mod guarded_redis;
 pub mod init;
 pub mod network;
+pub mod stopped;
+pub mod wall_clock;
 
 pub mod caller;
 pub mod documents;

@@ -1,10 +1,15 @@
 //! A grant through the life of its pod: a sidecar that keeps it, hooks that give it back, and questions without effect.
 
-use podgate_proto::v1::Verdict;
+use std::time::Duration;
+
+use podgate_proto::v1::{GrantServiceRevokeRequest, Verdict, grant_service_revoke_request::Target};
 use podgate_tests::{
     caller::Caller,
+    clock,
+    eventually::eventually,
     gateway::{Gateway, Setup},
     init::Init,
+    stopped::Stopped,
     yaml::profile,
 };
 use rustix::process::Signal;
@@ -130,4 +135,98 @@ async fn a_question_without_effect_has_none() {
     let caller = Caller::of(&gateway).await;
     assert!(caller.all_grants().await.is_empty());
     assert_eq!(caller.bucket("shop").await.available, 1);
+}
+
+/// The shortest lease that there is.
+const SHORT: &str = "  lease: { ttl: 10s }\n";
+
+#[tokio::test]
+async fn a_stopped_main_process_keeps_its_lease_beyond_its_end() {
+    let gateway = setup(SHORT).start().await;
+    let sidecar = Init::sidecar("shop", &gateway.endpoint()).start();
+    sidecar.until_said("the pod may start").await;
+    let main = Stopped::start();
+    let first = sidecar.grant().unwrap();
+    sidecar.until_said_times("is renewed", 3).await;
+    let renewed = sidecar.grant().unwrap();
+    assert_eq!(renewed["grant_id"], first["grant_id"]);
+    // RFC 3339 in UTC sorts as text.
+    assert!(renewed["expires_at"].as_str() > first["expires_at"].as_str(), "{renewed}");
+    assert_eq!(verdict(&gateway).await, Verdict::Allowed);
+    assert!(main.is_stopped());
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.finished().await.code, Some(0));
+    assert_eq!(verdict(&gateway).await, Verdict::Denied);
+}
+
+#[tokio::test]
+async fn a_sidecar_outlives_its_gateway_and_the_end_of_its_lease() {
+    let gateway = setup(SHORT).at_own_address().start().await;
+    let sidecar = Init::sidecar("shop", &gateway.endpoint()).start();
+    sidecar.until_said("the pod may start").await;
+    let held = Caller::of(&gateway).await.check("127.0.0.1", DATABASE.0, DATABASE.1).await;
+    let ends_at = Duration::from_secs(held.expires_at.unwrap().seconds.unsigned_abs() + 1);
+    let gateway = gateway.kill().await;
+    // Down for the whole of the lease, and so for twice the time until its renewal.
+    sidecar.until_said("not reached").await;
+    eventually("the end of the lease", async || (clock::since_1970() > ends_at).then_some(())).await;
+    assert_eq!(sidecar.beside(&["ready"]).await.code, Some(0), "the pod goes on");
+
+    let gateway = gateway.start().await;
+    eventually("a lease again", async || (verdict(&gateway).await == Verdict::Allowed).then_some(())).await;
+    sidecar.signal(Signal::TERM);
+    let ended = sidecar.finished().await;
+    assert_eq!(ended.termination()["result"], "released", "{}", ended.out());
+    assert_eq!(verdict(&gateway).await, Verdict::Denied);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_taken_back_is_asked_for_anew() {
+    let gateway = setup(SHORT).start().await;
+    let sidecar = Init::sidecar("shop", &gateway.endpoint()).start();
+    sidecar.until_said("the pod may start").await;
+    let first = sidecar.grant().unwrap();
+    let caller = Caller::of(&gateway).await;
+    let revoke = GrantServiceRevokeRequest {
+        target: Some(Target::GrantId(first["grant_id"].as_str().unwrap().to_owned())),
+        ..GrantServiceRevokeRequest::default()
+    };
+    caller.grants().revoke(revoke).await.unwrap();
+    assert_eq!(verdict(&gateway).await, Verdict::Denied);
+    sidecar.until_said("asks anew").await;
+    eventually("a lease again", async || (verdict(&gateway).await == Verdict::Allowed).then_some(())).await;
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_pod_whose_profile_leaves_it_nothing_is_no_longer_ready_and_asks_again() {
+    let gateway = setup(SHORT).start().await;
+    let sidecar = Init::sidecar("shop", &gateway.endpoint()).argument("--destination", "db.shop.svc:3306");
+    let sidecar = sidecar.start();
+    sidecar.until_said("the pod may start").await;
+    gateway.write("shop.yaml", profile("shop", "else.where.svc", SHORT));
+    sidecar.until_said("asks again in").await;
+    assert!(sidecar.out().contains("denied: "), "{}", sidecar.out());
+    assert_eq!(verdict(&gateway).await, Verdict::Denied);
+    assert_eq!(sidecar.beside(&["ready"]).await.code, Some(1));
+    assert!(sidecar.grant().is_none());
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.finished().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_superseded_pod_asks_for_nothing_more_and_leaves_its_successor_alone() {
+    let gateway = setup(SHORT).start().await;
+    let sidecar = Init::sidecar("shop", &gateway.endpoint()).start();
+    sidecar.until_said("the pod may start").await;
+    let successor = Init::for_app("shop", &gateway.endpoint()).variable("POD_UID", "successor").run().await;
+    assert_eq!(successor.code, Some(0), "{}", successor.out());
+    sidecar.until_said("asks for nothing more").await;
+    assert_eq!(sidecar.beside(&["ready"]).await.code, Some(1));
+    sidecar.signal(Signal::TERM);
+    assert_eq!(sidecar.finished().await.code, Some(0));
+    let grants = Caller::of(&gateway).await.all_grants().await;
+    let [held] = &grants[..] else { panic!("{grants:?}") };
+    assert_eq!(held.pod.as_ref().unwrap().uid, "successor");
 }
