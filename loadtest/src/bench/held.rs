@@ -19,12 +19,14 @@ use podgate_engine::{
 use serde::Serialize;
 
 use crate::{
-    bench::documents::{ALLOWED, NAMESPACE, OPEN_APP},
+    bench::documents::{ALLOWED, NAMESPACE},
     figures::rounded,
 };
 
 /// Cluster of the pods that hold them.
 pub(crate) const CLUSTER: &str = "bench-held";
+/// Their app. No profile has its name any more: what it was granted lasts, counts for no other app, and is not decided again.
+const APP: &str = "bench-held";
 /// Grants that a gateway holds, and what they take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Held {
@@ -91,7 +93,7 @@ fn allowed() -> Result<Arc<[Allowed]>, Unreadable> {
         .map(|((host, port), rule)| {
             let ports = PortRange::new(port, port)?;
             let destination = Destination { host: host.parse()?, ports, protocol: Protocol::Tcp };
-            let rule = RuleRef { document: OPEN_APP.into(), rule: rule.into() };
+            let rule = RuleRef { document: APP.into(), rule: rule.into() };
             Ok(Allowed { destination, basis: Basis::Profile(rule) })
         })
         .collect()
@@ -99,15 +101,15 @@ fn allowed() -> Result<Arc<[Allowed]>, Unreadable> {
 
 fn new_grant(number: u32, allowed: &Arc<[Allowed]>) -> NewGrant {
     NewGrant {
-        app: OPEN_APP.into(),
+        app: APP.into(),
         subject: Arc::new(Subject {
             cluster: CLUSTER.into(),
             address: address(number).into(),
             kind: SubjectKind::Pod(PodIdentity {
                 namespace: NAMESPACE.into(),
-                name: format!("{OPEN_APP}-7d9c5b6f4-{number:05x}").into(),
+                name: format!("{APP}-7d9c5b6f4-{number:05x}").into(),
                 uid: format!("{number:08x}-5f0e-4d3c-9a51-0b7c1d2e3f40").into(),
-                service_account: OPEN_APP.into(),
+                service_account: APP.into(),
                 node: format!("node-{}", number % 5_000).into(),
             }),
         }),
