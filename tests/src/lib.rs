@@ -19,6 +19,7 @@ pub mod guarded_redis;
 pub mod init;
 pub mod network;
 pub mod stopped;
+pub mod wall_clock;
 
 pub mod caller;
 pub mod documents;

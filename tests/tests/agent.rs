@@ -43,6 +43,11 @@ spec:
   lease: { maxAge: 1h }
 ";
 
+fn leased(app: &str, lease: &str, on_unavailable: &str) -> String {
+    let profile = PROFILE.replace("APP", app).replace("maxAge: 1h", lease);
+    format!("{profile}  onUnavailable: {on_unavailable}\n")
+}
+
 /// A guarded host: gateway, service and firewall in one namespace, pods in another.
 struct Host {
     network: Network,
@@ -54,7 +59,9 @@ impl Host {
         let network = Network::enter_host(test)?;
         let setup = Setup::new()
             .with_file("shop.yaml", PROFILE.replace("APP", "shop"))
-            .with_file("till.yaml", PROFILE.replace("APP", "till"));
+            .with_file("till.yaml", PROFILE.replace("APP", "till"))
+            .with_file("brief.yaml", leased("brief", "ttl: 1m, grace: 1h", "deny"))
+            .with_file("graced.yaml", leased("graced", "ttl: 1m, grace: 1h", "lastGrant"));
         setup.home().write("podgate.yaml", "insecure: true\n");
         let config = setup.home().path("podgate.yaml").display().to_string();
         // A gateway that has just started would else wait for enforcers that may come back.
@@ -286,6 +293,22 @@ async fn without_a_gateway_what_is_open_stays_open() {
     assert!(setup.log().contains("the sets stay as they are"), "{}", setup.log());
     host.open(other).await;
     host.expect_blocked(pod).await;
+}
+
+#[tokio::test]
+async fn without_a_gateway_a_lease_goes_on_for_its_grace() {
+    let Some(host) = Host::start("without_a_gateway_a_lease_goes_on_for_its_grace").await else { return };
+    let _agent = host.agent().await.start().await;
+    let [pod, other, _] = PODS;
+    for (app, from) in [("graced", pod), ("brief", other)] {
+        let renewed = AuthorizeRequest { renews: true, barrier: true, ..request(app, from, &[GUARDED]) };
+        id_of(host.authorize(from, renewed).await);
+        host.open(from).await;
+    }
+    // The lease of a minute and the hour of grace, in the kernel; nobody has to be there for it.
+    let listed = nft(&["list", "set", "inet", "podgate", "allowed4"]);
+    assert!(listed.contains(&format!("{pod} . tcp . {PORT} timeout 1h")), "{listed}");
+    assert!(!listed.contains(&format!("{other} . tcp . {PORT} timeout 1h")), "{listed}");
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ use podgate_tests::{
     guarded_redis::{Passage, ping_from},
     refusal::{fields, reason},
     requests::authorize,
+    wall_clock::WallClock,
     workspace::root,
     yaml::profile,
 };
@@ -147,32 +148,18 @@ async fn of_two_databases_that_speak_first_only_the_granted_one_is_reached() {
     assert_eq!((order_heard.load(Ordering::Relaxed), stock_heard.load(Ordering::Relaxed)), (6, 0));
 }
 
-/// The wall clock of the gateway, by which leases end, is set forward with libfaketime.
 #[tokio::test]
 async fn a_connection_does_not_pass_once_the_grant_has_expired() {
-    let setup = of_example();
-    let clock = setup.home().path("clock");
-    std::fs::write(&clock, "+0").unwrap();
-    let setup = setup.variable("LD_PRELOAD", &libfaketime()).variable("FAKETIME_NO_CACHE", "1");
-    let setup = setup.variable("FAKETIME_TIMESTAMP_FILE", &clock.display().to_string());
-    let gateway = setup.variable("FAKETIME_DONT_FAKE_MONOTONIC", "1").start().await;
+    let (setup, clock) = WallClock::of(of_example());
+    let gateway = setup.start().await;
     let databases = Databases::start(&gateway).await;
     grant(&gateway, POD).await;
     assert_eq!(ping_from(POD, databases.order).await, Passage::Open);
-    std::fs::write(&clock, "+59m").unwrap();
+    clock.forward("59m");
     assert_eq!(ping_from(POD, databases.order).await, Passage::Open);
-    std::fs::write(&clock, "+61m").unwrap();
+    clock.forward("61m");
     assert_eq!(ping_from(POD, databases.order).await, Passage::Closed);
     assert_eq!(checks(&gateway, "verdict=\"denied\"").await, Some(1.0));
-}
-
-fn libfaketime() -> String {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap();
-    let paths = libraries.map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"));
-    let found = paths.into_iter().find(|path| path.is_file());
-    let found =
-        found.unwrap_or_else(|| panic!("libfaketime is not there; `./test` installs it (Debian: faketime)"));
-    found.display().to_string()
 }
 
 #[tokio::test]

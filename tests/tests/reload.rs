@@ -51,7 +51,7 @@ async fn a_changed_file_is_in_force_without_a_restart() {
     gateway.write(".hidden.yaml", BAD);
     gateway.until_readiness("common ports", |detail| detail["policy"]["common_ports"] == 1).await;
     gateway.until_profiles(2).await;
-    caller.granted(authorize("cart", "a", &[])).await;
+    caller.granted(authorize("cart", "b", &[])).await;
     caller.granted(authorize("nobody", "a", &[("dns.corp", 53)])).await;
 
     gateway.remove("shop.yaml");

@@ -15,6 +15,7 @@ use podgate_tests::{
     gateway::{Gateway, Setup},
     refusal::{fields, reason, retry_after},
     requests::{authorize, authorize_as, pod as pod_of},
+    wall_clock::WallClock,
     watcher::{Watcher, enforcer},
     yaml::profile,
 };
@@ -104,6 +105,21 @@ async fn a_watch_shows_what_is_guarded_and_follows_it() {
     }
     assert_eq!(ids(&step).0, [&*third]);
     assert_eq!(gateway.metric("podgate_watchers").await, Some(3.0));
+}
+
+#[tokio::test]
+async fn a_grant_that_is_over_is_removed() {
+    let (setup, clock) = WallClock::of(shop("  lease: { maxAge: 1h }\n"));
+    let gateway = setup.start().await;
+    let portal = Caller::of(&gateway).await;
+    let mut db = watch(&portal, enforcer("db", &[DB])).await;
+    db.step_of(WatchStep::SnapshotEnd).await;
+    let over = grant(&gateway, "127.0.1.1", "a", &[DB]).await;
+    db.step_of(WatchStep::Delta).await;
+    clock.forward("61m");
+    let removal = db.step_of(WatchStep::Delta).await;
+    assert_eq!(ids(&removal), (vec![], vec![&*over]));
+    assert_eq!(watch(&portal, enforcer("", &[DB])).await.step().await.upserts, []);
 }
 
 #[tokio::test]

@@ -55,12 +55,19 @@ impl Tenure {
 }
 
 impl Grant {
+    /// How much longer than to its end it goes on where nobody can renew it.
+    pub fn grace(&self) -> Option<Duration> {
+        match (self.tenure, self.fallback) {
+            (Tenure::Renewed, Fallback::LastGrant(grace)) => Some(grace),
+            (Tenure::Renewed, Fallback::Deny) | (Tenure::Fixed, _) => None,
+        }
+    }
+
     /// The same grant for a gateway that was not there when it ended: nobody could renew it then. It goes on for as long as
     /// its fallback says, and not at all where that is over as well.
     pub fn after_outage(&self, now: WallTime) -> Option<Self> {
-        let Fallback::LastGrant(grace) = self.fallback else { return None };
-        let expires_at = self.expires_at.plus(grace);
-        let was_missed = self.tenure == Tenure::Renewed && !self.lives(now);
+        let expires_at = self.expires_at.plus(self.grace()?);
+        let was_missed = !self.lives(now);
         (was_missed && now < expires_at).then(|| Self { expires_at, ..self.clone() })
     }
 

@@ -59,10 +59,10 @@ impl Gate {
         let left = deadline.since(clock::now()).saturating_sub(MARGIN);
         tokio::select! {
             biased;
+            // Before the rest: nobody acknowledges anything to a gateway that ends, and those who leave it are not gone.
+            () = self.enforcers.drained() => Err(Refusal::EnforcersPending),
             () = self.enforcers.in_force(grant, revision) => Ok(()),
             () = tokio::time::sleep(left) => Err(Refusal::EnforcersPending),
-            // Nobody acknowledges anything to a gateway that ends.
-            () = self.enforcers.drained() => Err(Refusal::EnforcersPending),
         }
     }
 }

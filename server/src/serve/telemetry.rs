@@ -94,6 +94,13 @@ fn describe() {
         "Descriptors so far whose values found no bucket of their own and shared one"
     );
     describe_gauge!("podgate_grants", "Living grants");
+    describe_counter!("podgate_renewals_total", "Leases that their holders asked to extend, by outcome");
+    describe_counter!("podgate_redecided_total", "Grants that a change of policy narrowed or took back");
+    describe_gauge!("podgate_occupancies", "Addresses whose former holders are remembered");
+    describe_counter!(
+        "podgate_occupancies_forgotten_total",
+        "Addresses whose former holders were forgotten early, because too many are remembered"
+    );
     describe_gauge!("podgate_connections", "Connections held");
     describe_gauge!("podgate_calls_in_flight", "Calls being worked on");
     describe_gauge!("podgate_addresses_tracked", "Addresses in the per-IP limiter");
@@ -132,6 +139,7 @@ impl Gauges {
         if let Some(bytes) = self.gate.store().bytes() {
             metrics::gauge!("podgate_store_bytes").set(bytes as f64);
         }
+        metrics::gauge!("podgate_occupancies").set(self.gate.store().grants().occupancies() as f64);
         metrics::gauge!("podgate_connections").set(self.places.held() as f64);
         metrics::gauge!("podgate_calls_in_flight").set(self.flow.in_flight() as f64);
         let (open, no_shows, bytes) = self.gate.booking().usage();

@@ -5,15 +5,15 @@
 //! groups fall.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use podgate_engine::{
-    grant::{Grant, GrantId},
-    lease::{NewGrant, Refused},
+    grant::{Grant, GrantId, Place},
+    lease::{NewGrant, Occupancy, Refused, SharedAddresses},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
@@ -27,8 +27,6 @@ use super::{
 
 const ROUNDS: u64 = 100;
 const SEED: u64 = 20_250_611;
-/// So many pods that lost their address ask for it again.
-const SUPERSEDED_MAX: usize = 20;
 
 pub(super) fn new_grant(address: IpAddr, uid: &str, request: u64) -> NewGrant {
     NewGrant { request, ..samples::new_grant(address, uid) }
@@ -49,13 +47,13 @@ struct Ledger {
     /// Grants that ended, acknowledged; and that one of them is above any that was seen so far.
     gone: BTreeSet<GrantId>,
     highest: u64,
+    /// What is remembered of each address.
+    remembered: BTreeMap<IpAddr, Arc<Occupancy>>,
     /// Addresses where a write failed: it may have been done all the same, or not.
     doubtful: BTreeSet<IpAddr>,
     /// What each document may be.
     documents: BTreeMap<String, Vec<Option<Vec<u8>>>>,
     frontiers: BTreeMap<String, i64>,
-    /// Pods whose address another has taken, acknowledged.
-    superseded: VecDeque<(IpAddr, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -64,10 +62,10 @@ struct Figures {
     in_recovery: u32,
     commits_undone: u32,
     granted: u64,
+    superseded: u64,
     ended: u64,
     documents: u64,
     frontiers: u64,
-    superseded: u64,
     lost: u64,
     resurrected: u64,
 }
@@ -83,8 +81,8 @@ impl Ledger {
                         self.highest = self.highest.max(granted.id.0);
                     }
                     Ok(Err(StoreError::NotWritten)) | Err(_) => drop(self.doubtful.insert(address)),
-                    // Another of the batch has taken the address.
-                    Ok(Err(StoreError::Refused(_))) => {}
+                    // A pod that asks for more while another one takes its address.
+                    Ok(Err(StoreError::Refused(Refused::Superseded))) => figures.superseded += 1,
                     Ok(Err(other)) => panic!("{other}"),
                 },
                 Asked::End(grant, answer) => match answer.blocking_recv() {
@@ -119,6 +117,7 @@ impl Ledger {
             store.grants().find(usize::MAX, |_| true).into_iter().map(|grant| (grant.id, grant)).collect();
         self.gone.extend(self.living.keys().filter(|id| !in_force.contains_key(id)));
         self.living = in_force;
+        self.remembered = remembered(store);
     }
 
     /// Compares with what is there, and goes on from that.
@@ -140,6 +139,12 @@ impl Ledger {
                 self.gone.contains(id) || (is_new && !self.doubtful.contains(&grant.subject.address));
             figures.resurrected += u64::from(is_resurrected);
         }
+        let now_remembered = remembered(store);
+        for address in addresses().filter(|address| !self.doubtful.contains(address)) {
+            let (was, is) = (self.remembered.get(&address), now_remembered.get(&address));
+            assert_eq!(was, is, "what is remembered of {address}");
+        }
+        self.remembered = now_remembered;
         assert!(kept.next_grant.0 > self.highest, "{} would be given again", kept.next_grant);
         let documents: BTreeMap<_, _> =
             kept.documents.iter().map(|(_, name, bytes)| (name.clone(), bytes.clone())).collect();
@@ -158,34 +163,16 @@ impl Ledger {
     }
 }
 
-/// Has the latest pods whose address was taken ask for it again, and then another pod lose its address.
-fn supersede(store: &Store, ledger: &mut Ledger, round: u64, figures: &mut Figures) {
-    let grant = |address: IpAddr, uid: &str| {
-        let pending = store.grant(new_grant(address, uid, 1)).unwrap();
-        pending.blocking_recv().unwrap_or(Err(StoreError::Closed))
+fn addresses() -> impl Iterator<Item = IpAddr> {
+    (0..64).map(|last| [10, 0, 0, last].into())
+}
+
+fn remembered(store: &Store) -> BTreeMap<IpAddr, Arc<Occupancy>> {
+    let of = |address| {
+        let seat = SharedAddresses::default().seat(Place { cluster: "".into(), address }, "");
+        Some((address, store.grants().occupancy(&seat)?))
     };
-    for (address, uid) in &ledger.superseded {
-        match grant(*address, uid) {
-            Err(StoreError::Refused(Refused::Superseded)) => {}
-            // The power has gone.
-            Err(StoreError::NotWritten | StoreError::Closed) => return,
-            other => panic!("{uid} takes {address} back: {other:?}"),
-        }
-    }
-    let address = IpAddr::from([10, 1, (round >> 8) as u8, round as u8]);
-    let [first, second] = ["first", "second"].map(|uid| format!("{uid}-{round}"));
-    match (grant(address, &first), grant(address, &second)) {
-        (Ok(over), Ok(_)) => {
-            figures.superseded += 1;
-            ledger.gone.insert(over.id);
-            ledger.superseded.push_back((address, first));
-            if ledger.superseded.len() > SUPERSEDED_MAX {
-                ledger.superseded.pop_front();
-            }
-        }
-        _ => drop(ledger.doubtful.insert(address)),
-    }
-    ledger.settle(store, Vec::new(), figures);
+    addresses().filter_map(of).collect()
 }
 
 /// Sends a batch of writes at once, so that they fall into groups.
@@ -272,7 +259,6 @@ fn run(rounds: u64, seed: u64) -> Figures {
         if !disk.is_off() {
             disk.light_fuse(chance.random_range(1..400));
         }
-        supersede(&store, &mut ledger, round, &mut figures);
         let now_ns = crate::clock::now().offset(kept.desk.clock_offset_ns).as_nanos();
         while !disk.is_off() {
             let asked = ask(&store, &mut chance, now_ns);

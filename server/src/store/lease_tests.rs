@@ -5,8 +5,6 @@ use std::{path::Path, sync::Arc, time::Duration};
 use podgate_engine::{
     grant::{Grant, GrantId},
     lease::{Fallback, Lifetimes, Narrowing, NewGrant, Refused, Renewal, SharedAddresses, Tenure},
-    subject::{PodIdentity, Subject, SubjectKind},
-    time::Moment,
 };
 
 use super::*;
@@ -17,31 +15,9 @@ fn open(home: &Path, rules: impl Into<Rules>) -> Store {
     Store::open(home, rules).unwrap().0
 }
 
+/// A grant for a call that was heard before anything was recorded.
 fn new_grant(last: u8, uid: &str) -> NewGrant {
-    NewGrant {
-        app: "order".into(),
-        subject: Arc::new(Subject {
-            cluster: "bj-1".into(),
-            address: [10, 0, 0, last].into(),
-            kind: SubjectKind::Pod(PodIdentity {
-                namespace: "hotel".into(),
-                name: "order-x7k2p".into(),
-                uid: uid.into(),
-                service_account: "order".into(),
-                node: "node-1".into(),
-            }),
-        }),
-        allowed: Arc::new([]),
-        request: 1,
-        admitted_at: Moment::from_nanos(1),
-        tenure: Tenure::Fixed,
-        lifetimes: Lifetimes { ttl: HOUR, max_age: HOUR },
-        revision: 1,
-        shadow: false,
-        fallback: Fallback::Deny,
-        seen: 0,
-        app_max: 1_000,
-    }
+    NewGrant { seen: 0, ..samples::new_grant([10, 0, 0, last], uid) }
 }
 
 /// A grant for a call that is heard just now.

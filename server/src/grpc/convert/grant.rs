@@ -40,7 +40,7 @@ pub fn part<'a>(grant: &Grant, part: impl Iterator<Item = &'a Allowed>) -> v1::G
         created_at: Some(timestamp(grant.created_at)),
         expires_at: Some(timestamp(grant.expires_at)),
         policy_revision: hex(grant.revision),
-        grace: None,
+        grace: grant.grace().and_then(|grace| prost_types::Duration::try_from(grace).ok()),
     }
 }
 
