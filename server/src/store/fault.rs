@@ -23,7 +23,7 @@ pub(crate) use self::armed::pass;
 
 /// Goes by.
 #[cfg(not(debug_assertions))]
-pub(crate) fn pass(_: Stage) {}
+pub(crate) fn pass(_: Stage, _grants_changed: usize) {}
 
 #[cfg(debug_assertions)]
 mod armed {
@@ -65,10 +65,11 @@ mod armed {
         }
     }
 
-    /// Dies here, if that is wanted.
-    pub(crate) fn pass(stage: Stage) {
+    /// Dies here, if that is wanted. Groups that change no grant do not count: the gateway makes some by itself.
+    pub(crate) fn pass(stage: Stage, grants_changed: usize) {
         if let Some((wanted, left)) = ARMED.get()
             && *wanted == stage
+            && grants_changed > 0
             && left.fetch_sub(1, Ordering::Relaxed) == 1
         {
             let _ = kill_process(getpid(), Signal::KILL);

@@ -141,7 +141,8 @@ impl Writer {
                     Err(_) => break,
                 }
             }
-            fault::pass(Stage::Gathered);
+            let grants_changed = group.changes.len();
+            fault::pass(Stage::Gathered, grants_changed);
             group_commands.record(group.commands() as f64);
             let began = clock::now();
             if !group.is_empty() {
@@ -151,7 +152,7 @@ impl Writer {
             commit_seconds.record(clock::now().since(began).as_secs_f64());
             match committed {
                 Ok(()) => {
-                    fault::pass(Stage::Committed);
+                    fault::pass(Stage::Committed, grants_changed);
                     if self.is_failing.swap(false, Ordering::Relaxed) {
                         info!("the store writes again");
                     }
@@ -164,10 +165,10 @@ impl Writer {
                     if let Some(tombstones) = &self.tombstones {
                         tombstones.publish(group.ended, &group.heard);
                     }
-                    fault::pass(Stage::Published);
+                    fault::pass(Stage::Published, grants_changed);
                     group.answers.into_iter().for_each(Answer::send);
                     group.parcels.into_iter().for_each(|(courier, parcel)| courier.send(parcel));
-                    fault::pass(Stage::Answered);
+                    fault::pass(Stage::Answered, grants_changed);
                 }
                 Err(failure) => {
                     metrics::counter!("podgate_store_failures_total").increment(1);
@@ -298,7 +299,7 @@ impl Writer {
         if let Some(keys) = &group.keys {
             desk::write_keys(&write, keys)?;
         }
-        fault::pass(Stage::Written);
+        fault::pass(Stage::Written, group.changes.len());
         write.commit()?;
         Ok(())
     }
