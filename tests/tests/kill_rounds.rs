@@ -291,7 +291,7 @@ async fn what_was_acknowledged_outlives_kill_9_and_what_was_taken_back_does_not(
             Death::Fault(STAGES[round as usize % STAGES.len()], chance.random_range(1..60))
         };
         if let Death::Fault(stage, group) = death {
-            setup = setup.variable("PODGATE_FAULT", &format!("{stage}:{group}"));
+            setup = setup.variable("FAULT_POINT", &format!("{stage}:{group}"));
         }
         let gateway = setup.start().await;
         compare(&gateway, &mut pods).await;

@@ -39,11 +39,11 @@ mod armed {
 
     use super::Stage;
 
-    const VARIABLE: &str = "PODGATE_FAULT";
+    const VARIABLE: &str = "FAULT_POINT";
 
     static ARMED: OnceLock<(Stage, AtomicU32)> = OnceLock::new();
 
-    /// Has the process die at the stage and in the group that `PODGATE_FAULT=committed:17` names: in the 17th that gets
+    /// Has the process die at the stage and in the group that `FAULT_POINT=committed:17` names: in the 17th that gets
     /// there. Anything else is left alone.
     pub fn arm(variables: &[(OsString, OsString)]) {
         let wanted =

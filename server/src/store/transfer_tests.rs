@@ -3,7 +3,10 @@
 
 use std::{net::IpAddr, path::Path, sync::Arc, time::Duration};
 
-use podgate_engine::grant::{Grant, GrantId};
+use podgate_engine::{
+    grant::{Grant, GrantId},
+    lease::Refused,
+};
 use podgate_proto::store::{DestinationRecord, FormerRecord, GrantRecord, OccupancyRecord, TombstoneRecord};
 use proptest::prelude::*;
 use redb::ReadableTable as _;
@@ -83,6 +86,23 @@ fn all_that_a_store_holds_comes_back() {
     assert_eq!(at(&copied), at(&kept));
     let (_, _, ends) = Store::open_with_ends(copy.path(), 10).unwrap();
     assert_eq!(ends.tombstones.page(None, 10, |_| true)[0].id, GrantId(3));
+}
+
+#[test]
+fn a_pod_that_lost_its_address_does_not_get_it_back_by_an_import() {
+    let home = tempfile::tempdir().unwrap();
+    let ask = |directory: &Path, uid| {
+        let (store, _) = Store::open(directory, 10).unwrap();
+        let answer = store.grant(new_grant([10, 0, 0, 1].into(), uid, 1)).unwrap().blocking_recv().unwrap();
+        store.close();
+        answer
+    };
+    ask(home.path(), "old").unwrap();
+    ask(home.path(), "new").unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    imported(copy.path(), &exported(home.path(), ALL), Standing::Stays).unwrap();
+    assert!(matches!(ask(copy.path(), "old"), Err(StoreError::Refused(Refused::Superseded))));
+    ask(copy.path(), "new").unwrap();
 }
 
 #[test]
