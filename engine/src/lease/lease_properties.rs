@@ -2,7 +2,7 @@
 //! out of that: calls that are heard and recorded in any order, twice or not at all, renewals and releases that come late,
 //! revocations, time that passes, and restarts.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use proptest::prelude::*;
 
@@ -85,6 +85,8 @@ struct Event {
     address: IpAddr,
     uid: String,
     at: WallTime,
+    /// When the gateway learned of it.
+    noted: WallTime,
     what: What,
 }
 
@@ -133,20 +135,24 @@ impl Naive {
             .collect();
         let only_i_took = matches!(&since[..], [] | [Event { what: What::Took, .. }])
             && since.iter().all(|event| event.uid == *uid);
-        let took: Vec<&Event> = self
-            .concerning(*address, uid)
-            .filter(|(_, event)| event.what == What::Took)
-            .map(|(_, event)| event)
-            .collect();
-        let mine = took.iter().rposition(|event| event.uid == *uid);
-        let taken_from_me = mine.and_then(|mine| took.get(mine + 1));
-        let superseded = taken_from_me.is_some_and(|event| now < event.at.plus(REMEMBERED_FOR));
+        let superseded = self.remembers(*address, uid, now);
         let last = self.concerning(*address, uid).next_back().map(|(_, event)| event);
         let rests = last.is_some_and(|last| {
             let is_left = !self.holds(*address, uid, last.at);
             last.what == What::Ended && last.uid != *uid && is_left && now < last.at.plus(self.quarantine)
         });
         only_i_took && !superseded && !rests
+    }
+
+    /// Whether the address was taken from a uid, so lately and so few times since that it is remembered.
+    fn remembers(&self, address: IpAddr, uid: &str, now: WallTime) -> bool {
+        let events: Vec<&Event> = self.concerning(address, uid).map(|(_, event)| event).collect();
+        let Some(mine) = events.iter().rposition(|event| event.uid == uid) else { return false };
+        let since: BTreeSet<&str> = events[mine + 1..].iter().map(|event| &*event.uid).collect();
+        let Some(taken) = events.get(mine + 1) else { return false };
+        // Who had left long before is not known any more.
+        let is_known = events[mine].what == What::Took || taken.at < events[mine].noted.plus(REMEMBERED_FOR);
+        is_known && since.len() <= FORMER_MAX && now < taken.at.plus(REMEMBERED_FOR)
     }
 
     /// Whether anybody holds the seat of this uid.
@@ -160,7 +166,13 @@ impl Naive {
         let Heard { address, uid, app, tenure, .. } = call;
         let holder = self.concerning(*address, uid).next_back().map(|(_, event)| event.uid.clone());
         if holder.as_ref() != Some(uid) || !self.holds(*address, uid, now) {
-            self.log.push(Event { address: *address, uid: uid.clone(), at: now, what: What::Took });
+            self.log.push(Event {
+                address: *address,
+                uid: uid.clone(),
+                at: now,
+                noted: now,
+                what: What::Took,
+            });
             // Those that are over go without a word.
             self.rights.retain(|right| {
                 right.address != *address
@@ -190,21 +202,19 @@ impl Naive {
         }
     }
 
-    fn end(&mut self, at: usize, when: WallTime) {
-        let Right { address, uid, .. } = self.rights.remove(at);
-        self.log.push(Event { address, uid, at: when, what: What::Ended });
+    fn end(&mut self, at: usize, now: WallTime) {
+        let Right { address, uid, until, .. } = self.rights.remove(at);
+        self.log.push(Event { address, uid, at: now.min(until), noted: now, what: What::Ended });
     }
 
     fn expire(&mut self, now: WallTime) {
-        while let Some((at, until)) = self
-            .rights
-            .iter()
-            .enumerate()
-            .filter(|(_, right)| right.until <= now)
-            .min_by_key(|(_, right)| right.id)
-            .map(|(at, right)| (at, right.until))
-        {
-            self.end(at, until);
+        let over = self.rights.iter().filter(|right| right.until <= now);
+        let mut over: Vec<GrantId> = over.map(|right| right.id).collect();
+        over.sort();
+        for id in over {
+            if let Some(at) = self.rights.iter().position(|right| right.id == id) {
+                self.end(at, now);
+            }
         }
     }
 
@@ -286,8 +296,10 @@ impl Course {
                 if !again {
                     self.on_their_way.remove(call);
                 }
-                // The connection of a pod that is gone ends at whoever has its address now.
-                if self.lives(&pod) {
+                // The connection of a pod that is gone ends at whoever has its address now. Should a call of it come through
+                // all the same, the gateway has to know the uid: whose first call comes last is nobody's to tell.
+                let answered = self.now.plus(CALL_WITHIN);
+                if self.lives(&pod) || self.naive.remembers(pod.address, &pod.uid(), answered) {
                     let app = APPS[app % APPS.len()];
                     let heard = self.ledger.hear(pod.address, &pod.uid(), app, pod.tenure);
                     self.heard.push((pod, heard, self.naive.log.len(), self.now));
@@ -317,8 +329,7 @@ impl Course {
                 let right = self.naive.rights.iter().position(|right| right.id == id);
                 assert_eq!(ended, right.is_some(), "the end of {id}");
                 if let Some(right) = right {
-                    let until = self.naive.rights[right].until;
-                    self.naive.end(right, self.now.min(until));
+                    self.naive.end(right, self.now);
                 }
             }
             Step::Pass(time) => {

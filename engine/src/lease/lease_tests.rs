@@ -81,6 +81,22 @@ fn a_superseded_uid_does_not_take_the_address_back_until_it_is_forgotten() {
 }
 
 #[test]
+fn as_many_superseded_uids_are_remembered_as_may_be_and_the_latest_of_them() {
+    let mut last = place(&[], new_grant("order", "pod-0", "db", 1), 1);
+    for pod in 1..=FORMER_MAX + 1 {
+        let (grants, occupancy) = ([last.grant], last.occupancy);
+        let tenancy = Tenancy { grants: &grants, occupancy: occupancy.as_ref() };
+        let new = NewGrant { seen: u64::MAX, ..new_grant("order", &format!("pod-{pod}"), "db", 1) };
+        last = tenancy.place(new, GrantId(pod as u64 + 1), NOW, &mut Shared::default()).unwrap();
+    }
+    let (grants, occupancy) = ([last.grant], last.occupancy.unwrap());
+    let tenancy = Tenancy { grants: &grants, occupancy: Some(&occupancy) };
+    let admits = |pod: usize| tenancy.admits(&format!("pod-{pod}"), u64::MAX, NOW);
+    assert_eq!(admits(0), Ok(()));
+    assert!((1..=FORMER_MAX).all(|pod| admits(pod) == Err(Refused::Superseded)));
+}
+
+#[test]
 fn a_call_that_was_heard_before_the_address_changed_hands_grants_nothing() {
     let first = place(&[], new_grant("order", "first", "db", 1), 1);
     let grants = [first.grant];
