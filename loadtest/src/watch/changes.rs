@@ -1,6 +1,11 @@
 //! Changes at a steady rate: each slot asks for a new pod on its address, which ends the grant of the one before.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{HashMap, VecDeque},
+    rc::Rc,
+    time::Duration,
+};
 
 use podgate_proto::v1::{AuthorizeResponse, authorize_response::Outcome};
 use prost::Message as _;
@@ -50,11 +55,12 @@ pub(crate) async fn make(
     made: Rc<RefCell<Made>>,
 ) -> Result<(), WatchError> {
     let broke = |source| BenchError::Call { server: "gateway", source };
-    let mut idle = Vec::new();
+    // In turn, so that each grant lives for a while: of one that is made and ended at once nobody is told.
+    let mut idle = VecDeque::new();
     for (connection, slots) in gateway.connections.iter().zip(slots) {
         for slot in slots {
             let call = connection.prepared(Mode::Fresh.path()).map_err(broke)?;
-            idle.push(Caller { call, messages: Mode::Fresh.messages(slot) });
+            idle.push_back(Caller { call, messages: Mode::Fresh.messages(slot) });
         }
     }
     let calls_per_s = f64::from(args.changes.get()) / CHANGES_A_CALL;
@@ -64,10 +70,10 @@ pub(crate) async fn make(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while start.elapsed() < args.duration {
         tokio::select! {
-            Some(ended) = busy.join_next() => idle.push(note(ended, &made, broke)?),
+            Some(ended) = busy.join_next() => idle.push_back(note(ended, &made, broke)?),
             _ = ticks.tick() => {
                 let due = (start.elapsed().as_secs_f64() * calls_per_s) as u64;
-                while sent < due && let Some(mut caller) = idle.pop() {
+                while sent < due && let Some(mut caller) = idle.pop_front() {
                     sent += 1;
                     busy.spawn_local(async move {
                         let reply = caller.call.call(caller.messages.next()).await;
