@@ -367,39 +367,14 @@ mod memory_tests;
 mod tests {
     use std::time::Duration;
 
-    use podgate_engine::{
-        lease::{Fallback, Lifetimes, Tenure},
-        subject::{PodIdentity, Subject, SubjectKind},
-        time::Moment,
-    };
+    use podgate_engine::{lease::Lifetimes, subject::Subject};
 
     use super::*;
 
     fn new_grant(address: [u8; 4], cluster: &str, uid: &str) -> NewGrant {
-        NewGrant {
-            app: "order".into(),
-            subject: Arc::new(Subject {
-                cluster: cluster.into(),
-                address: address.into(),
-                kind: SubjectKind::Pod(PodIdentity {
-                    namespace: "hotel".into(),
-                    name: "".into(),
-                    uid: uid.into(),
-                    service_account: "order".into(),
-                    node: "".into(),
-                }),
-            }),
-            allowed: Arc::new([]),
-            request: 1,
-            admitted_at: Moment::from_nanos(1),
-            tenure: Tenure::Fixed,
-            lifetimes: Lifetimes { ttl: Duration::from_secs(60), max_age: Duration::from_secs(60) },
-            revision: 1,
-            shadow: false,
-            fallback: Fallback::Deny,
-            seen: u64::MAX,
-            app_max: u32::MAX,
-        }
+        let new = samples::new_grant(address, uid);
+        let subject = Subject { cluster: cluster.into(), ..(*new.subject).clone() };
+        NewGrant { subject: Arc::new(subject), ..new }
     }
 
     fn grant(store: &Store, new: NewGrant) -> Result<Arc<Grant>, StoreError> {

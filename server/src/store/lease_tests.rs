@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use podgate_engine::{
     grant::{Grant, GrantId},
     lease::{Fallback, Lifetimes, Narrowing, NewGrant, Refused, Renewal, SharedAddresses, Tenure},
+    subject::Subject,
 };
 
 use super::*;
@@ -17,7 +18,9 @@ fn open(home: &Path, rules: impl Into<Rules>) -> Store {
 
 /// A grant for a call that was heard before anything was recorded.
 fn new_grant(last: u8, uid: &str) -> NewGrant {
-    NewGrant { seen: 0, ..samples::new_grant([10, 0, 0, last], uid) }
+    let new = samples::new_grant([10, 0, 0, last], uid);
+    let subject = Subject { cluster: "bj-1".into(), ..(*new.subject).clone() };
+    NewGrant { subject: Arc::new(subject), seen: 0, app_max: 1_000, ..new }
 }
 
 /// A grant for a call that is heard just now.
